@@ -39,7 +39,7 @@ SIZES = {
 
 @dataclass(frozen=True)
 class Agent:
-    """One agent at constant velocity: pose [m, rad] at the start step, speed [m/s] along its yaw, validity by step after the start."""
+    """One agent on a straight line: pose [m, rad] at the start step, speed [m/s] along its yaw, steps at which it exists."""
 
     x: float
     y: float
