@@ -1,0 +1,12 @@
+"""World Engine: every long-tail driving scenario is a Gymnasium environment whose return is its PDM Score.
+
+Importing this package registers the ids of all packs that are found (``WorldEngine/<pack>-v0`` and
+``WorldEngine/<pack>.<scenario>-v0``); it reads their manifests only and loads no torch, numba or gsplat.
+"""
+
+from worldengine_envs.envs.registration import register_packs, scenarios
+
+__all__ = ["register_packs", "scenarios"]
+__version__ = "0.1.0"
+
+register_packs()

@@ -1,0 +1,1 @@
+"""Gymnasium environments over scenarios; import from the modules (this package stays light for registration)."""
