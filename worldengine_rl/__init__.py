@@ -1,0 +1,1 @@
+"""Post-training of driving policies: cloning, mining of failures, behaviour-regularised PPO, evaluation."""

@@ -1,0 +1,60 @@
+"""Means over scenarios with bootstrap intervals, and paired differences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean and its 95 % interval; n is the number of scenarios (NaN where n = 0)."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    def __str__(self) -> str:
+        return "–" if self.n == 0 else f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+
+
+def bootstrap_mean(
+    values: Sequence[float], groups: Sequence[str] | None = None, *, resamples: int = 4000, level: float = 0.95, seed: int = 0
+) -> Estimate:
+    """Returns the mean of ``values`` with its percentile bootstrap interval (Efron 1979).
+
+    Args:
+        values: (n,) one number a scenario, none of them NaN.
+        groups: (n,) what is drawn as a whole, e.g. the recording that a window was cut from: windows of one recording are alike,
+            and drawing them one by one would make the interval too narrow. Default: every value is its own group.
+        resamples: number of bootstrap samples.
+        level: probability that the interval covers.
+        seed: of the resampling, so that a table repeats.
+
+    Raises:
+        ValueError: a value is NaN or infinite: a scenario that did not run must not reach an average.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{int((~np.isfinite(values)).sum())} of {len(values)} values are not finite")
+    if len(values) == 0:
+        return Estimate(float("nan"), float("nan"), float("nan"), 0)
+    group = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
+    sums, counts = np.bincount(group, weights=values), np.bincount(group).astype(np.float64)
+    drawn = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
+    means = sums[drawn].sum(1) / counts[drawn].sum(1)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(float(values.mean()), float(low), float(high), len(values))
+
+
+def paired_difference(
+    after: dict[str, float], before: dict[str, float], groups: dict[str, str] | None = None, **options
+) -> Estimate:
+    """Returns the mean of after - before over the scenarios (keys) that both have, with its bootstrap interval."""
+    shared = sorted(after.keys() & before.keys())
+    return bootstrap_mean(
+        [after[key] - before[key] for key in shared], None if groups is None else [groups[key] for key in shared], **options
+    )
