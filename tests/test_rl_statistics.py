@@ -20,7 +20,7 @@ def test_interval_agrees_with_scipy_and_the_normal_theory():
 def test_interval_over_groups_is_as_wide_as_the_groups_say():
     """20 recordings of 10 equal windows each hold 20 values' worth of information, not 200."""
     per_group = np.random.default_rng(0).normal(size=20)
-    values, groups = np.repeat(per_group, 10), np.repeat([f"log{i}" for i in range(20)], 10)
+    values, groups = np.repeat(per_group, 10), np.repeat([f"log{i:02d}" for i in range(20)], 10)
     grouped, single = bootstrap_mean(values, groups), bootstrap_mean(per_group)
     np.testing.assert_allclose([grouped.mean, grouped.low, grouped.high], [single.mean, single.low, single.high], atol=1e-12)
     naive = bootstrap_mean(values)
