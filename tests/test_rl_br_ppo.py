@@ -37,9 +37,17 @@ def bandit_model(continuous=False, **arguments):
     torch.set_num_threads(1)
     env = make_vec_env(lambda: Bandit(continuous), n_envs=32, seed=0)
     defaults = {
-        "n_steps": 32, "batch_size": 1024, "n_epochs": 4, "learning_rate": 2e-2, "normalize_advantage": False, "target_kl_ref": None,
-        "policy_kwargs": {"net_arch": [], "log_std_init": -0.7}, "seed": 0, "device": "cpu", "max_grad_norm": 10.0,
-    }  # fmt: skip
+        "n_steps": 32,
+        "batch_size": 1024,
+        "n_epochs": 4,
+        "learning_rate": 2e-2,
+        "normalize_advantage": False,
+        "target_kl_ref": None,
+        "policy_kwargs": {"net_arch": [], "log_std_init": -0.7},
+        "seed": 0,
+        "device": "cpu",
+        "max_grad_norm": 10.0,
+    }
     return BRPPO("MlpPolicy", env, **(defaults | arguments))
 
 
