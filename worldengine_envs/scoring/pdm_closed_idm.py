@@ -1,0 +1,201 @@
+"""The fifteen proposals of PDM-Closed: three paths, each driven by five intelligent-driver models with different target speeds.
+
+Written from the rules of the reference planner (NAVSIM v1.1), its surprises included: the leading agent of steps 0 and 1 is all
+zeros, what is known of it is refreshed every second step, and the record is shared by the policies of a path within a step and not
+cleared between them.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from worldengine_envs.scoring.pdm_closed_forecast import FORECAST_EVERY, MAX_OBJECTS
+from worldengine_envs.scoring.pdm_closed_paths import (
+    NUM_PATHS,
+    corridor_meets_box,
+    corridor_meets_polygon,
+    make_corridor,
+    path_pose,
+    polygon_distance,
+    project_on_path,
+)
+from worldengine_envs.simulation.geometry import box_corners, wrap_angle
+
+STEP_S = 0.1
+NUM_POLICIES = 5  # speed fractions 0.2, 0.4 .. 1.0 of the speed limit
+NUM_PROPOSALS = NUM_PATHS * NUM_POLICIES
+PROPOSAL_STEPS = 40
+TRAJECTORY_STEPS = 50
+FALLBACK_SPEED = 15.0  # where no speed limit is known [m/s]
+MIN_GAP, HEADWAY, MAX_ACCELERATION, MAX_DECELERATION = 1.0, 1.5, 1.5, 3.0
+LEADER_EVERY = 2  # steps between two searches for the leading agent
+
+
+class Proposals(NamedTuple):
+    """Unrolled proposals; row = 5 * path + policy. Steps past 40 are filled for the chosen one only."""
+
+    pose: np.ndarray  # (15, 51, 3) x, y [m], yaw [rad] of the rear axle
+    idm: np.ndarray  # (15, 51, 2) arclength on the path [m], speed [m/s]
+    leader: np.ndarray  # (15, 51, 3) arclength [m], speed [m/s], rear length [m] of what is followed
+    candidate: np.ndarray  # (objects + red lights,) bool, scratch
+    progress: np.ndarray  # (objects + red lights,) arclength of the centroids [m], scratch
+
+
+def empty_proposals(max_red_lights: int) -> Proposals:
+    """Room for one plan."""
+    steps, n = TRAJECTORY_STEPS + 1, MAX_OBJECTS + max_red_lights
+    return Proposals(
+        np.zeros((NUM_PROPOSALS, steps, 3)),
+        np.zeros((NUM_PROPOSALS, steps, 2)),
+        np.zeros((NUM_PROPOSALS, steps, 3)),
+        np.zeros(n, np.bool_),
+        np.zeros(n),
+    )
+
+
+class RedLights(NamedTuple):
+    """Polygons of the red connectors on the route, as rows of a flat array of vertices."""
+
+    xy: np.ndarray  # (vertices, 2) [m]
+    start: np.ndarray  # (lights,) int64
+    end: np.ndarray  # (lights,) int64
+    centroid: np.ndarray  # (lights, 2) [m]
+    ignored: np.ndarray  # (lights,) bool: the ego stands wholly inside
+
+
+@njit(cache=True, nogil=True)
+def target_speed(policy, speed_limit):
+    """Returns the target speed [m/s] of a policy; a limit that is not a positive number counts as unknown."""
+    limit = speed_limit if speed_limit > 0.0 else FALLBACK_SPEED
+    return 0.2 * (policy + 1) * limit
+
+
+@njit(cache=True, nogil=True)
+def _advance(idm, leader, step, target):
+    """One Euler step of the intelligent-driver model."""
+    s, v = idm[step - 1, 0], idm[step - 1, 1]
+    desired = MIN_GAP + v * HEADWAY + v * (v - leader[step, 1]) / (2.0 * math.sqrt(MAX_ACCELERATION * MAX_DECELERATION))
+    gap = max(leader[step, 0] - s - leader[step, 2], MIN_GAP)
+    ratio = desired / gap
+    acceleration = MAX_ACCELERATION * (1.0 - (v / target) ** 10 - ratio * ratio)
+    idm[step, 0] = s + STEP_S * v
+    idm[step, 1] = v + STEP_S * min(max(acceleration, -MAX_DECELERATION), MAX_ACCELERATION)
+
+
+@njit(cache=True, nogil=True)
+def _find_candidates(paths, path, corridor, forecast, lights, dt, half_width, scratch, ring, out):
+    """Marks what touches the corridor after ``dt`` seconds, with the progress of its centroid."""
+    count = forecast.count[0]
+    for a in range(count):
+        out.candidate[a] = False
+        if forecast.ignored[a]:
+            continue
+        box = forecast.box[a]
+        x, y = box[0] + dt * forecast.velocity[a, 0], box[1] + dt * forecast.velocity[a, 1]
+        if corridor_meets_box(corridor, path, half_width, x, y, box[2], box[3], box[4], box[5], scratch):
+            out.candidate[a] = True
+            out.progress[a] = project_on_path(paths, path, x, y)
+    for r in range(len(lights.start)):
+        a = count + r
+        out.candidate[a] = not lights.ignored[r] and corridor_meets_polygon(
+            corridor, path, half_width, lights.xy, lights.start[r], lights.end[r], scratch, ring
+        )
+        if out.candidate[a]:
+            out.progress[a] = project_on_path(paths, path, lights.centroid[r, 0], lights.centroid[r, 1])
+
+
+@njit(cache=True, nogil=True)
+def _nearest_ahead(pose, own_progress, forecast, lights, dt, ego, ring, other, out):
+    """Returns row and gap [m] of the nearest candidate whose centroid lies ahead of the rear axle; row -1 if there is none."""
+    length, width, rear_axle_to_center = ego
+    cos, sin = math.cos(pose[2]), math.sin(pose[2])
+    cx, cy, radius = pose[0] + rear_axle_to_center * cos, pose[1] + rear_axle_to_center * sin, math.hypot(length, width) / 2
+    box_corners(cx, cy, cos, sin, length / 2, width / 2, ring)
+    count = forecast.count[0]
+    best, nearest = -1, math.inf
+    for a in range(count + len(lights.start)):
+        if not out.candidate[a] or out.progress[a] <= own_progress:
+            continue
+        if a < count:
+            box, v = forecast.box[a], forecast.velocity[a]
+            x, y = box[0] + dt * v[0], box[1] + dt * v[1]
+            if math.hypot(x - cx, y - cy) - radius - math.hypot(box[4], box[5]) > nearest + 1e-6:
+                continue
+            box_corners(x, y, box[2], box[3], box[4], box[5], other)
+            gap = polygon_distance(ring, 0, 4, other, 0, 4)
+        else:
+            gap = polygon_distance(ring, 0, 4, lights.xy, lights.start[a - count], lights.end[a - count])
+        if gap < nearest:
+            best, nearest = a, gap
+    return best, nearest
+
+
+@njit(cache=True, nogil=True)
+def _update_leaders(paths, path, first, stop, step, corridor, forecast, lights, ego, scratch, ring, other, out):
+    """Writes the leading agents of proposals first..stop (of one path) at a step."""
+    if step % LEADER_EVERY != 0:
+        for p in range(first, stop):
+            for j in range(3):
+                out.leader[p, step, j] = out.leader[p, step - 1, j]
+        return
+    length, width, _ = ego
+    dt = STEP_S * FORECAST_EVERY * (step // FORECAST_EVERY)
+    _find_candidates(paths, path, corridor, forecast, lights, dt, width / 2, scratch, ring, out)
+    progress = speed = rear = 0.0
+    for p in range(first, stop):
+        own, pose = out.idm[p, step - 1, 0], out.pose[p, step - 1]
+        nearest, gap = _nearest_ahead(pose, own, forecast, lights, dt, ego, ring, other, out)
+        if nearest < 0:
+            progress, rear = paths.s[path, paths.s.shape[1] - 1], length / 2
+        else:
+            progress = own + gap
+            if nearest < forecast.count[0]:  # a red light leaves the speed of whatever was recorded before it
+                speed = forecast.speed[nearest] * math.cos(wrap_angle(forecast.yaw[nearest] - pose[2]))
+        out.leader[p, step, 0], out.leader[p, step, 1], out.leader[p, step, 2] = progress, speed, rear
+
+
+@njit(cache=True, nogil=True)
+def unroll(paths, corridor, forecast, lights, state, speed_limit, ego, scratch, ring, other, out):
+    """Unrolls all fifteen proposals over 40 steps.
+
+    Args:
+        paths, corridor: ClosedPaths of the route and room for its corridors.
+        forecast, lights: What there is to stop for.
+        state: (11,) the ego's state.
+        speed_limit: [m/s], NaN = unknown.
+        ego: length, width, rear axle to centre [m].
+        scratch, ring, other: (4,), (4, 2), (4, 2), overwritten.
+        out: Proposals to fill.
+    """
+    for path in range(NUM_PATHS):
+        first = path * NUM_POLICIES
+        start = project_on_path(paths, path, state[0], state[1])
+        end = start + target_speed(NUM_POLICIES - 1, speed_limit) * TRAJECTORY_STEPS * STEP_S
+        make_corridor(paths, path, start, end, corridor)
+        for p in range(first, first + NUM_POLICIES):
+            out.idm[p, 0, 0], out.idm[p, 0, 1] = start, state[3]
+            path_pose(paths, path, start, out.pose[p, 0])
+            out.leader[p, 0, 0] = out.leader[p, 0, 1] = out.leader[p, 0, 2] = 0.0
+        for step in range(1, PROPOSAL_STEPS + 1):
+            stop = first + NUM_POLICIES
+            _unroll_step(paths, path, first, stop, step, corridor, forecast, lights, speed_limit, ego, scratch, ring, other, out)
+
+
+@njit(cache=True, nogil=True)
+def extend(paths, corridor, forecast, lights, chosen, speed_limit, ego, scratch, ring, other, out):
+    """Goes on with the chosen proposal to step 50."""
+    path = chosen // NUM_POLICIES
+    for step in range(PROPOSAL_STEPS + 1, TRAJECTORY_STEPS + 1):
+        _unroll_step(paths, path, chosen, chosen + 1, step, corridor, forecast, lights, speed_limit, ego, scratch, ring, other, out)
+
+
+@njit(cache=True, nogil=True)
+def _unroll_step(paths, path, first, stop, step, corridor, forecast, lights, speed_limit, ego, scratch, ring, other, out):
+    _update_leaders(paths, path, first, stop, step, corridor, forecast, lights, ego, scratch, ring, other, out)
+    for p in range(first, stop):
+        _advance(out.idm[p], out.leader[p], step, target_speed(p % NUM_POLICIES, speed_limit))
+        path_pose(paths, path, out.idm[p, step, 0], out.pose[p, step])
