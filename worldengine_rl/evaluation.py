@@ -1,0 +1,121 @@
+"""Closed-loop evaluation: every scenario is driven once, and a table says how it went, with intervals and with the baselines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+from rich.table import Table
+
+from worldengine_rl.statistics import Estimate, bootstrap_mean, paired_difference
+
+BASELINES = ("log", "constant-velocity", "brake", "idm", "pdm-closed")
+TERMS = ("success", "pdms", "nc", "dac", "ttc", "ep", "comfort", "progress")
+
+
+@dataclass(frozen=True)
+class Record:
+    """What became of one scenario. ``error`` is why it could not be driven; then the numbers are None and reach no average."""
+
+    scenario: str
+    recording: str  # windows of one recording are drawn together by the bootstrap
+    split: str
+    tags: tuple[str, ...]
+    success: bool | None = None
+    pdms: float | None = None  # pdms-live over the horizon
+    nc: float | None = None
+    dac: float | None = None
+    ttc: float | None = None
+    ep: float | None = None
+    comfort: float | None = None
+    progress: float | None = None  # [m] along the route, not gated by failures
+    infraction: dict | None = None  # term, time [s], what, where, of the first failure or lost credit
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What a result depends on besides the policy; every table says it."""
+
+    pack: str
+    split: str | None
+    tags: tuple[str, ...]
+    traffic: str
+    horizon_s: float
+
+    def __str__(self) -> str:
+        parts = [f"pack {self.pack}", f"split {self.split or 'all'}", *(f"tag {tag}" for tag in self.tags)]
+        return ", ".join([*parts, f"traffic {self.traffic}", f"horizon {self.horizon_s:g} s"])
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Records of one policy under one set of conditions."""
+
+    policy: str
+    conditions: Conditions
+    records: tuple[Record, ...]
+
+    @property
+    def driven(self) -> tuple[Record, ...]:
+        return tuple(record for record in self.records if record.error is None)
+
+    @property
+    def failed_to_run(self) -> tuple[Record, ...]:
+        return tuple(record for record in self.records if record.error is not None)
+
+    def with_tag(self, tag: str) -> Evaluation:
+        """Returns the part whose scenarios carry a tag."""
+        return Evaluation(self.policy, self.conditions, tuple(record for record in self.records if tag in record.tags))
+
+    def mean(self, term: str) -> Estimate:
+        """Returns the mean of a term over the driven scenarios, with its interval."""
+        driven = self.driven
+        return bootstrap_mean([float(getattr(r, term)) for r in driven], [r.recording for r in driven])
+
+    def minus(self, other: Evaluation, term: str) -> Estimate:
+        """Returns the mean paired difference to another policy over the scenarios that both drove."""
+        mine, others = ({r.scenario: float(getattr(r, term)) for r in e.driven} for e in (self, other))
+        return paired_difference(mine, others, {r.scenario: r.recording for r in self.driven})
+
+    def as_dict(self) -> dict:
+        """Returns what is written to JSON."""
+        return {
+            "policy": self.policy,
+            "conditions": asdict(self.conditions),
+            "score": score_name(self.conditions.horizon_s),
+            "n": len(self.driven),
+            "failed_to_run": {r.scenario: r.error for r in self.failed_to_run},
+            "means": {term: asdict(self.mean(term)) for term in TERMS} if self.driven else {},
+            "records": [asdict(record) for record in self.records],
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict) -> Evaluation:
+        """Reads what ``as_dict`` gave."""
+        conditions = Conditions(**data["conditions"] | {"tags": tuple(data["conditions"]["tags"])})
+        return cls(data["policy"], conditions, tuple(Record(**r | {"tags": tuple(r["tags"])}) for r in data["records"]))
+
+
+def score_name(horizon_s: float) -> str:
+    """Returns "pdms-live", or "pdms-live@8s" for horizons other than 4 s."""
+    return "pdms-live" if horizon_s == 4.0 else f"pdms-live@{horizon_s:g}s"
+
+
+def make_table(evaluations: Sequence[Evaluation], title: str) -> Table:
+    """Returns a table with a row for each policy; scenarios that failed to run are counted in their own column."""
+    conditions = evaluations[0].conditions
+    table = Table(title=f"{title}\n{conditions}, mean [95 % bootstrap interval]", title_justify="left")
+    table.add_column("policy")
+    for name in ("n", "not run"):
+        table.add_column(name, justify="right")
+    for term in TERMS:
+        table.add_column({"pdms": score_name(conditions.horizon_s), "progress": "progress [m]"}.get(term, term), justify="right")
+    for evaluation in evaluations:
+        cells = [_cell(evaluation.mean(term), wide=term in ("success", "pdms", "progress")) for term in TERMS]
+        table.add_row(evaluation.policy, str(len(evaluation.driven)), str(len(evaluation.failed_to_run)), *cells)
+    return table
+
+
+def _cell(estimate: Estimate, wide: bool) -> str:
+    return str(estimate) if wide or estimate.n == 0 else f"{estimate.mean:.3f}"
