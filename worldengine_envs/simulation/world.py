@@ -5,9 +5,27 @@ All state is in arrays over worlds; one function steps one world, and worlds sha
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
+from numba import njit
+
+from worldengine_envs.scenario.types import STEP_S
+from worldengine_envs.simulation.bicycle import (
+    AX,
+    STEERING,
+    STEERING_RATE,
+    VX,
+    YAW,
+    YAW_ACCELERATION,
+    YAW_RATE,
+    X,
+    Y,
+    advance,
+)
+from worldengine_envs.simulation.geometry import wrap_angle
+from worldengine_envs.simulation.traffic import accelerate_agents, enter, move_agents
 
 
 class Worlds(NamedTuple):
@@ -22,6 +40,7 @@ class Worlds(NamedTuple):
     mode: np.ndarray  # (W, A) int8 LOG, IDM or PLAN: taken from the bank at a reset, may be changed right after it
     plans: np.ndarray  # (W, A, P, 4) float64 x, y, yaw, speed at steps 1..P, for PLAN agents; filled by the caller after a reset
     path_position: np.ndarray  # (W, A) float64 arclength of IDM agents on their paths [m]
+    path_offset: np.ndarray  # (W, A, 3) float64 x, y [m], yaw [rad] of IDM agents relative to their paths; fades as they drive
     acceleration: np.ndarray  # (W, A) float64 last acceleration of IDM agents [m/s2]
     ego_history: np.ndarray  # (W, H + 1, 11) float64 states of the ego at steps 0..step
 
@@ -39,6 +58,113 @@ def make_worlds(num_worlds: int, max_agents: int, horizon_steps: int, plan_steps
         mode=np.zeros((w, a), np.int8),
         plans=np.zeros((w, a, plan_steps, 4)),
         path_position=np.zeros((w, a)),
+        path_offset=np.zeros((w, a, 3)),
         acceleration=np.zeros((w, a)),
         ego_history=np.zeros((w, horizon_steps + 1, 11)),
     )
+
+
+@njit(cache=True, nogil=True)
+def _record_ego(bank, worlds, w):
+    """Writes the ego's box into agent row 0 and its state into the history."""
+    ego, k = worlds.ego[w], worlds.step[w]
+    cos, sin = math.cos(ego[YAW]), math.sin(ego[YAW])
+    to_center = bank.vehicle[worlds.scenario[w], 3]
+    box = worlds.agents[w, 0]
+    box[0], box[1], box[2] = ego[X] + to_center * cos, ego[Y] + to_center * sin, ego[YAW]
+    box[3], box[4], box[5] = ego[VX] * cos, ego[VX] * sin, ego[VX]
+    box[6], box[7] = cos, sin
+    if k < worlds.ego_history.shape[1]:
+        for c in range(11):
+            worlds.ego_history[w, k, c] = ego[c]
+
+
+@njit(cache=True, nogil=True)
+def reset_world(bank, worlds, w, s):
+    """Puts world ``w`` at the start of scenario ``s``: everyone who is valid there exists, where the log has them."""
+    worlds.scenario[w], worlds.step[w] = s, 0
+    for c in range(11):
+        worlds.ego[w, c] = bank.ego_start[s, c]
+    worlds.agents[w] = 0.0
+    worlds.agent_size[w] = 0.0
+    worlds.present[w] = False
+    worlds.mode[w] = 0
+    worlds.acceleration[w] = 0.0
+    worlds.path_position[w] = 0.0
+    worlds.path_offset[w] = 0.0
+    worlds.present[w, 0] = True
+    worlds.agent_size[w, 0, 0], worlds.agent_size[w, 0, 1] = bank.vehicle[s, 0], bank.vehicle[s, 1]
+    _record_ego(bank, worlds, w)
+    for a in range(1, bank.num_agents[s]):
+        worlds.mode[w, a] = bank.agent_mode[bank.agent_start[s] + a]
+        if bank.log_valid[bank.log_start[s] + a]:
+            enter(bank, worlds, w, a, bank.log_start[s] + a, bank.agent_start[s] + a)
+
+
+@njit(cache=True, nogil=True)
+def _stop_at_zero(ego, speed, yaw_rate):
+    """Corrects a state whose speed has fallen below 0: it came to a stand within the step, from ``speed`` and ``yaw_rate``."""
+    ego[AX] = (0.0 - speed) / STEP_S
+    ego[VX] = 0.0
+    ego[YAW_RATE] = 0.0
+    ego[YAW_ACCELERATION] = (0.0 - yaw_rate) / STEP_S
+
+
+@njit(cache=True, nogil=True)
+def step_world(bank, worlds, w, acceleration, steering_rate, stop_at_zero=True):
+    """Moves world ``w`` on by 0.1 s: IDM agents decide, the ego moves by the bicycle, then everyone else.
+
+    Args:
+        acceleration: Command to the ego [m/s2], before the bicycle's lag.
+        steering_rate: Command to the ego [rad/s], before the bicycle's lag.
+        stop_at_zero: Whether the ego stands once its speed would fall below 0 (the environments'); else it reverses (the scorer's).
+    """
+    accelerate_agents(bank, worlds, w)
+    ego = worlds.ego[w]
+    speed, yaw_rate = ego[VX], ego[YAW_RATE]
+    advance(ego, acceleration, steering_rate, bank.vehicle[worlds.scenario[w], 2])
+    if stop_at_zero and ego[VX] < 0.0:
+        _stop_at_zero(ego, speed, yaw_rate)
+    _finish_step(bank, worlds, w)
+
+
+@njit(cache=True, nogil=True)
+def move_ego(bank, worlds, w, x, y, yaw):
+    """As ``step_world``, but the ego is put at a rear-axle pose (``perfect`` tracking); its motion follows by differences."""
+    accelerate_agents(bank, worlds, w)
+    ego, wheel_base = worlds.ego[w], bank.vehicle[worlds.scenario[w], 2]
+    speed, yaw_rate, steering = ego[VX], ego[YAW_RATE], ego[STEERING]
+    turn = wrap_angle(yaw - ego[YAW])
+    bearing = ego[YAW] + 0.5 * turn  # of the chord of an arc
+    ego[VX] = ((x - ego[X]) * math.cos(bearing) + (y - ego[Y]) * math.sin(bearing)) / STEP_S
+    ego[X], ego[Y], ego[YAW] = x, y, wrap_angle(yaw)
+    ego[AX] = (ego[VX] - speed) / STEP_S
+    ego[YAW_RATE] = turn / STEP_S
+    ego[YAW_ACCELERATION] = (ego[YAW_RATE] - yaw_rate) / STEP_S
+    ego[STEERING] = math.atan(wheel_base * ego[YAW_RATE] / ego[VX]) if abs(ego[VX]) >= 1.0 else steering
+    ego[STEERING_RATE] = (ego[STEERING] - steering) / STEP_S
+    ego[4] = ego[6] = 0.0
+    _finish_step(bank, worlds, w)
+
+
+@njit(cache=True, nogil=True)
+def _finish_step(bank, worlds, w):
+    """Counts the step, records the ego, moves everyone else."""
+    worlds.step[w] += 1
+    _record_ego(bank, worlds, w)
+    move_agents(bank, worlds, w, worlds.step[w])
+
+
+@njit(cache=True, nogil=True)
+def reset_worlds(start, stop, bank, worlds, scenarios):
+    """Resets worlds start..stop-1 to ``scenarios`` (W,) int32; a negative one leaves its world alone. For ``run_over_worlds``."""
+    for w in range(start, stop):
+        if scenarios[w] >= 0:
+            reset_world(bank, worlds, w, scenarios[w])
+
+
+@njit(cache=True, nogil=True)
+def step_worlds(start, stop, bank, worlds, commands):
+    """Steps worlds start..stop-1 by ``commands`` (W, 2): acceleration [m/s2], steering rate [rad/s]. For ``run_over_worlds``."""
+    for w in range(start, stop):
+        step_world(bank, worlds, w, commands[w, 0], commands[w, 1])
