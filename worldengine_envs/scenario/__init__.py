@@ -1,5 +1,7 @@
 """Scenarios and packs: what a world is made of, on disk and in memory."""
 
+from importlib import import_module
+
 from worldengine_envs.scenario.types import (
     HISTORY_STEPS,
     LOOKAHEAD_STEPS,
@@ -19,6 +21,25 @@ from worldengine_envs.scenario.types import (
     initial_ego_state,
 )
 
+_LAZY = {
+    "Pack": "pack",
+    "find_packs": "pack",
+    "write_pack": "pack_write",
+    "verify": "pack_verify",
+    "validate": "validation",
+    "start_problem": "start",
+    "quantised": "quantise",
+    "scenario_hash": "quantise",
+}
+
+
+def __getattr__(name: str):
+    """Functions of packs are loaded when they are asked for, so that importing the types costs nothing more."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+
+
 __all__ = [
     "HISTORY_STEPS",
     "LOOKAHEAD_STEPS",
@@ -29,11 +50,19 @@ __all__ = [
     "Lights",
     "MapLayer",
     "Origin",
+    "Pack",
     "ProgressReference",
     "Route",
     "Scenario",
     "Tracks",
     "VectorMap",
     "VehicleParameters",
+    "find_packs",
     "initial_ego_state",
+    "quantised",
+    "scenario_hash",
+    "start_problem",
+    "validate",
+    "verify",
+    "write_pack",
 ]

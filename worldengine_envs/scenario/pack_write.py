@@ -1,0 +1,227 @@
+"""Writing packs: into a hidden folder beside the target, renamed at the end, so that there is a whole pack or none."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from worldengine_envs.errors import DataError
+from worldengine_envs.scenario.pack_codec import encode_parts
+from worldengine_envs.scenario.pack_limits import MAX_FILE_BYTES
+from worldengine_envs.scenario.pack_manifest import (
+    MANIFEST,
+    Entry,
+    FileInfo,
+    Manifest,
+    Recording,
+    manifest_text,
+    map_file,
+    read_manifest,
+    recording_file,
+)
+from worldengine_envs.scenario.quantise import Digests, quantised_ego, quantised_reference, scenario_hash
+from worldengine_envs.scenario.recipes import recipe_of
+from worldengine_envs.scenario.types import Route, Scenario
+from worldengine_envs.scenario.validation import validate
+
+
+def write_pack(
+    path: str | os.PathLike,
+    name: str,
+    version: str,
+    licence: str,
+    scenarios: Iterable[Scenario],
+    *,
+    description: str = "",
+    recipes: bool = False,
+    overwrite: bool = False,
+) -> Path:
+    """Writes a pack and returns its folder. Either the whole pack is there afterwards, or nothing new is.
+
+    Args:
+        path: Folder of the pack; its parent is made if need be.
+        name: Name of the pack, part of the ids of its environments: letters, digits, "_" and "-".
+        version: Version of the content: "1.0".
+        licence: Licence of the whole: "CC-BY-NC-SA-4.0".
+        scenarios: Taken one by one. Keep windows of one recording together: their arrays are stored once.
+        description: One line for people.
+        recipes: Store how to make the scenarios (see ``recipes``), not their arrays.
+        overwrite: Replace a pack that is there. Anything else that is there is never replaced.
+
+    Raises:
+        DataError: A scenario is invalid, an id appears twice, no scenarios, or the folder exists.
+    """
+    target = Path(path)
+    _check_target(target, overwrite)
+    with _made_parents(target), _temporary_folder(target) as folder:
+        writer = _Writer(folder)
+        for scenario in scenarios:
+            (writer.add_recipe if recipes else writer.add)(scenario)
+        writer.flush()
+        if not writer.entries:
+            raise DataError("no scenarios to write", file=target)
+        manifest = Manifest(name, version, licence, description, tuple(writer.entries.values()), writer.recordings, writer.files)
+        (folder / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
+        read_manifest(folder)  # what was given (name, licence, parents) must be readable
+        _move_into_place(folder, target)
+    return target
+
+
+def _check_target(target: Path, overwrite: bool) -> None:
+    if not target.exists() and not target.is_symlink():
+        return
+    if not (target / MANIFEST).is_file():
+        raise DataError("exists and is no pack", file=target, remedy="Choose another folder")
+    if not overwrite:
+        raise DataError("exists", file=target, remedy="Choose another folder, or ask to overwrite it")
+
+
+def _move_into_place(folder: Path, target: Path) -> None:
+    if not target.exists():
+        folder.rename(target)
+        return
+    old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.")) / "old"
+    target.rename(old)
+    try:
+        folder.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    finally:
+        shutil.rmtree(old.parent)
+
+
+@contextlib.contextmanager
+def _made_parents(target: Path) -> Iterator[None]:
+    """Makes the parents of a folder, and removes those it made if the body fails."""
+    missing = [p for p in target.parents if not p.exists()]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        for parent in missing:
+            with contextlib.suppress(OSError):  # not empty: somebody else uses it by now
+                parent.rmdir()
+        raise
+
+
+@contextlib.contextmanager
+def _temporary_folder(target: Path) -> Iterator[Path]:
+    """Gives a new hidden folder beside ``target`` with the usual permissions, and removes it if it is still there at the end."""
+    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+    try:
+        umask = os.umask(0)
+        os.umask(umask)
+        folder.chmod(0o777 & ~umask)
+        yield folder
+    finally:
+        if folder.exists():
+            shutil.rmtree(folder)
+
+
+class _Writer:
+    """Collects entries; keeps the routes of the recording at hand until another recording comes."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.entries: dict[str, Entry] = {}
+        self.recordings: dict[str, Recording] = {}
+        self.files: dict[str, FileInfo] = {}
+        self._maps: dict[str, str] = {}  # digest to name
+        self._digests = Digests()
+        self._open: tuple | None = None  # key of the recording at hand
+        self._windows: list[tuple[Scenario, str]] = []  # its scenarios and their hashes
+
+    def add_recipe(self, scenario: Scenario) -> None:
+        """Adds a scenario as its recipe."""
+        self._check(scenario)
+        self.entries[scenario.id] = Entry(
+            **_labels(scenario),
+            hash=scenario_hash(scenario),
+            dataset=scenario.origin.dataset,
+            agents=len(scenario.tracks),
+            start_step=int(scenario.start_step),
+            steps_ahead=scenario.steps_ahead,
+            recipe=recipe_of(scenario),
+        )
+
+    def add(self, scenario: Scenario) -> None:
+        """Adds a scenario with its arrays."""
+        self._check(scenario)
+        content_hash = scenario_hash(scenario, self._digests)
+        rig = scenario.camera_rig
+        shared = (scenario.tracks, scenario.lights, scenario.vector_map)
+        key = (*map(self._digests.of, shared), rig and self._digests.of(rig), scenario.ego, scenario.origin)
+        if key != self._open:
+            self.flush()
+            self._open = key
+        self._windows.append((scenario, content_hash))
+        self.entries[scenario.id] = Entry(**_labels(scenario), hash=content_hash, dataset="", agents=0, start_step=0, steps_ahead=0)
+
+    def flush(self) -> None:
+        """Writes the recording at hand."""
+        if not self._windows:
+            return
+        first = self._windows[0][0]
+        routes: dict[str, tuple[int, Route]] = {}
+        for scenario, _ in self._windows:
+            routes.setdefault(self._digests.of(scenario.route), (len(routes), scenario.route))
+        parts = {"tracks": first.tracks, "lights": first.lights, **{f"route{i}": route for i, route in routes.values()}}
+        if first.camera_rig is not None:
+            parts["camera_rig"] = first.camera_rig
+        data = encode_parts(parts)
+        name = hashlib.sha256(repr((self._open, *routes)).encode()).hexdigest()[:16]
+        self._write(recording_file(name), data)
+        recording = Recording(self._map(first), first.origin, quantised_ego(first.ego), len(first.tracks), first.tracks.steps)
+        self.recordings[name] = recording
+        for scenario, content_hash in self._windows:
+            self.entries[scenario.id] = Entry(
+                **_labels(scenario),
+                hash=content_hash,
+                dataset=scenario.origin.dataset,
+                agents=recording.agents,
+                start_step=int(scenario.start_step),
+                steps_ahead=scenario.steps_ahead,
+                recording=name,
+                route=routes[self._digests.of(scenario.route)][0],
+            )
+        self._windows, self._open = [], None
+        self._digests = Digests()  # lets go of the recording's arrays
+
+    def _check(self, scenario: Scenario) -> None:
+        validate(scenario)
+        if scenario.id in self.entries:
+            raise DataError("the id appears twice", scenario=scenario.id, field="id", remedy="Ids must be unique in a pack")
+
+    def _map(self, scenario: Scenario) -> str:
+        key = self._digests.of(scenario.vector_map)
+        if key not in self._maps:
+            self._maps[key] = key[:16]
+            self._write(map_file(key[:16]), encode_parts({"vector_map": scenario.vector_map}))
+        return self._maps[key]
+
+    def _write(self, name: str, data: bytes) -> None:
+        file = self.folder / name
+        if len(data) > MAX_FILE_BYTES:
+            raise DataError(
+                f"{len(data)} bytes, more than {MAX_FILE_BYTES}", file=name, remedy="Cut the recording into shorter ones"
+            )
+        file.parent.mkdir(exist_ok=True)
+        file.write_bytes(data)
+        self.files[name] = FileInfo(len(data), hashlib.sha256(data).hexdigest())
+
+
+def _labels(scenario: Scenario) -> dict:
+    return {
+        "id": scenario.id,
+        "split": scenario.split,
+        "tags": scenario.tags,
+        "reference": quantised_reference(scenario.reference),
+        "parent": scenario.parent,
+        "gaussian_scene": scenario.gaussian_scene,
+    }
