@@ -1,0 +1,165 @@
+"""Families of driving: each draws its parameters from a seed and fills a scene. Common ones here, rare ones in ``rare``."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from worldengine_envs.city import background
+from worldengine_envs.city.driving import RED, YELLOW
+from worldengine_envs.city.exact import Draw
+from worldengine_envs.city.network import LEFT, RIGHT, STRAIGHT
+from worldengine_envs.city.scene import EGO_SIZE, START, STEP, STEPS, Scene, Unfit, axis
+from worldengine_envs.city.streets import Street, lane_path, make_street
+from worldengine_envs.scenario.types import LightState
+
+COMMON = ("lane_follow", "car_following", "turn", "stop_at_light")
+KINDS = ("straight", "curved", "crossing")
+
+
+def begin(street: Street, draw: Draw, lane: int, s: float, speed: float, movements: tuple[str, ...] = ()) -> Scene:
+    """Returns a scene with the ego on a lane of the corridor.
+
+    Args:
+        street: Where.
+        draw: Random numbers.
+        lane: Lane of the corridor, 0 = innermost.
+        s: Arclength on the main road at which the ego starts (step 15) if it keeps its speed [m].
+        speed: [m/s].
+        movements: Turns at the junctions after the corridor's first road.
+    """
+    scene = Scene(street, draw)
+    path = scene.add_path(lane_path(street.network, street.corridor[0].forward[lane], movements))
+    scene.lane = lane
+    s += path_start(scene, path)
+    ego = scene.vehicle(path, s - speed * START * STEP, speed, EGO_SIZE, desired=speed, name="ego")
+    scene.vehicles.append(ego)
+    return scene
+
+
+def path_start(scene: Scene, path: int) -> float:
+    """Arclength at which the main road begins on a corridor path [m]."""
+    return scene.paths[path].starts[2 * scene.street.main]
+
+
+def human(draw: Draw) -> tuple[tuple[float, float, float], ...]:
+    """Waves about the lane's centre, as drivers make them: up to 0.25 m over tens of metres."""
+    return tuple((draw.uniform(0.02, 0.12), draw.uniform(50.0, 160.0), draw.uniform(0.0, 6.28)) for _ in range(2))
+
+
+def finish(scene: Scene, keep: int, density: float, people: float, skip: tuple[int, ...] = ()) -> None:
+    """Adds parked cars, people and traffic, drives what is not scripted, and takes out what touches."""
+    draw = scene.draw
+    background.add_parked(scene, draw.uniform(0.2, 0.8))
+    background.add_pavements(scene, people)
+    background.add_crossers(scene, 0.5, skip)
+    background.add_traffic(scene, scene.vehicles[0].path, density)
+    scene.drive()
+    scene.prune(keep)
+
+
+def follower(scene: Scene) -> None:
+    """Perhaps adds a car behind the ego in its lane."""
+    ego, draw = scene.vehicles[0], scene.draw
+    if draw.chance(0.5):
+        v = float(ego.v[0])
+        s = float(ego.s[0]) - 6.0 - v * draw.uniform(1.2, 2.5)
+        if s > 2.0:
+            scene.vehicles.append(scene.vehicle(ego.path, s, v, desired=v * 1.05, headway=draw.uniform(1.1, 1.7)))
+
+
+def lane_follow(draw: Draw, difficulty: float) -> Scene:
+    """Drives along a lane, perhaps with a car far ahead."""
+    street = make_street(draw.choice(KINDS), draw)
+    lane = draw.integer(0, len(street.road.forward) - 1)
+    speed = street.road.profile.speed_limit * draw.uniform(0.8, 1.0)
+    scene = begin(street, draw, lane, draw.uniform(10.0, 60.0), speed)
+    ego = scene.vehicles[0]
+    ego.wander = human(draw)
+    if draw.chance(0.4):
+        background.add_flow(scene, ego.path, ego.s[0] + 45.0, ego.s[0] + 60.0 + 60.0 * draw.uniform(0, 1), speed * 1.02, (2.0, 5.0))
+    follower(scene)
+    finish(scene, 1, 0.4 + 0.8 * difficulty, 3.0)
+    return scene
+
+
+def car_following(draw: Draw, difficulty: float) -> Scene:
+    """Follows a car whose speed varies, down to a stop where difficult."""
+    street = make_street(draw.choice(KINDS), draw)
+    lane = draw.integer(0, len(street.road.forward) - 1)
+    limit = street.road.profile.speed_limit
+    speed = limit * draw.uniform(0.6, 0.95)
+    scene = begin(street, draw, lane, draw.uniform(10.0, 40.0), speed)
+    ego = scene.vehicles[0]
+    ego.wander, ego.desired, ego.headway = human(draw), limit, draw.uniform(1.2, 1.9)
+    gap = 3.0 + speed * draw.uniform(1.1, 2.2)
+    lead = scene.vehicle(ego.path, 0.0, speed, name="lead")
+    times, speeds, t, v = [-2.0], [speed], draw.uniform(-1.0, 2.0), speed
+    times.append(t)
+    speeds.append(v)
+    while t < 10.0:
+        low = limit * max(0.0, 0.8 - 1.1 * difficulty)
+        wanted = draw.uniform(low, limit)
+        t += abs(wanted - v) / draw.uniform(0.8, 1.4 + difficulty) + 0.3
+        times += [t, t + draw.uniform(0.5, 2.5)]
+        speeds += [wanted, wanted]
+        t, v = times[-1], wanted
+    rear = ego.s[0] + 4.049 + gap  # of the lead at step 0
+    scene.script(lead, times, speeds, 0.0)
+    lead.s += rear + 0.218 * lead.size[0] - lead.s[0]
+    scene.vehicles.append(lead)
+    follower(scene)
+    finish(scene, 2, 0.4 + 0.8 * difficulty, 3.0)
+    return scene
+
+
+def turn(draw: Draw, difficulty: float) -> Scene:
+    """Turns left or right at a crossing, on a green light of its own."""
+    street = make_street("crossing", draw)
+    movement = draw.choice((LEFT, RIGHT))
+    lane = 0 if movement == LEFT else len(street.road.forward) - 1
+    speed = street.road.profile.speed_limit * draw.uniform(0.7, 0.95)
+    junction = street.junctions[street.main]
+    away = 12.0 + speed * draw.uniform(2.0, 4.0)  # from the start to the stop line
+    scene = begin(street, draw, lane, street.road.line.length - away, speed, (STRAIGHT,) * street.main + (movement,))
+    ego = scene.vehicles[0]
+    ego.wander = human(draw)
+    exit_arm = junction.arms[1 if movement == LEFT else 3]
+    if movement == LEFT:  # the oncoming traffic waits
+        scene.lights[junction.arms[0].group] = RED
+    follower(scene)
+    finish(scene, 1, 0.4 + 0.6 * difficulty, 4.0, (exit_arm.group, junction.arms[0].group))
+    return scene
+
+
+def stop_at_light(draw: Draw, difficulty: float) -> Scene:
+    """Comes to a light that is or turns red; it may turn green again later."""
+    street = make_street("crossing", draw)
+    lane = draw.integer(0, len(street.road.forward) - 1)
+    speed = street.road.profile.speed_limit * draw.uniform(0.75, 1.0)
+    junction = street.junctions[street.main]
+    braking = speed * speed / (2.0 * (1.4 + 0.8 * difficulty))
+    away = 5.0 + braking + speed * draw.uniform(0.5, 2.5)
+    scene = begin(street, draw, lane, street.road.line.length - away, speed)
+    ego = scene.vehicles[0]
+    ego.wander = human(draw)
+    main, side = axis(junction), [arm.group for arm in junction.arms if arm.group not in axis(junction)]
+    turns_red = START + draw.integer(-40, 5)
+    scene.lights[main] = LightState.GREEN
+    scene.lights[main, max(0, turns_red - 30) :] = YELLOW
+    scene.lights[main, max(0, turns_red) :] = RED
+    if turns_red + 15 < STEPS:
+        scene.lights[side, max(0, turns_red + 15) :] = LightState.GREEN
+    if draw.chance(0.35):  # back to green after a while
+        again = START + draw.integer(50, 80)
+        scene.lights[side, max(0, turns_red + 15) : again - 45] = LightState.GREEN
+        scene.lights[side, max(turns_red + 15, again - 45) : again - 15] = YELLOW
+        scene.lights[side, again - 15 :] = RED
+        scene.lights[main, again:] = LightState.GREEN
+    if draw.chance(0.5):
+        stop = scene.paths[ego.path].starts[2 * street.main + 1]
+        background.add_queue(scene, ego.path, stop, draw.integer(1, 2))
+    follower(scene)
+    finish(scene, 1, 0.4 + 0.8 * difficulty, 4.0, tuple(side))
+    if np.min(np.diff(ego.v)) < -0.45:
+        raise Unfit("the light turns red too late for the ego")
+    return scene

@@ -1,0 +1,154 @@
+"""Lines on the ground: reference lines of roads, their offsets, connectors, and paths that vehicles follow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from worldengine_envs.city.exact import arctan2, interpolate, sin_cos, turn_of
+
+_GAUSS = ((0.1127016653792583, 5 / 18), (0.5, 8 / 18), (0.8872983346207417, 5 / 18))  # nodes, weights on [0, 1]
+
+
+@dataclass(frozen=True)
+class Line:
+    """A sampled smooth curve. All arrays are (points,): arclength s [m], x, y [m], yaw [rad] (continuous), curvature [1/m]."""
+
+    s: np.ndarray
+    x: np.ndarray
+    y: np.ndarray
+    yaw: np.ndarray
+    curvature: np.ndarray
+    sine: np.ndarray  # of the yaw
+    cosine: np.ndarray
+
+    @property
+    def length(self) -> float:
+        return float(self.s[-1])
+
+    @property
+    def xy(self) -> np.ndarray:
+        """(points, 2) x, y [m]."""
+        return self.shifted(0.0)
+
+    def shifted(self, left: float) -> np.ndarray:
+        """Returns (points, 2) x, y [m] of the points moved to the left of the line by ``left`` [m]."""
+        xy = np.empty((len(self.s), 2))
+        xy[:, 0], xy[:, 1] = self.x - left * self.sine, self.y + left * self.cosine
+        return xy
+
+    def offset(self, left: float) -> Line:
+        """Returns the parallel curve ``left`` metres to the left; lengths are exact on lines and arcs."""
+        xy = self.shifted(left)
+        mean_curvature = 0.5 * (self.curvature[1:] + self.curvature[:-1])
+        step = np.diff(self.s) * (1.0 - mean_curvature * left)
+        s = np.concatenate(([0.0], np.cumsum(step)))
+        curvature = self.curvature / (1.0 - self.curvature * left)
+        return Line(s, xy[:, 0], xy[:, 1], self.yaw, curvature, self.sine, self.cosine)
+
+    def reversed(self) -> Line:
+        """Returns the same curve driven the other way."""
+        s, yaw = self.length - self.s[::-1], self.yaw[::-1] + 3.141592653589793
+        return Line(s, self.x[::-1], self.y[::-1], yaw, -self.curvature[::-1], -self.sine[::-1], -self.cosine[::-1])
+
+    def at(self, s) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Returns (x, y, yaw, curvature) at arclengths s of any shape: cubic Hermite positions, straight on past both ends."""
+        s = np.asarray(s, dtype=np.float64)
+        i = np.clip(np.searchsorted(self.s, s, side="right") - 1, 0, len(self.s) - 2)
+        step = self.s[i + 1] - self.s[i]
+        beyond = np.minimum(s - self.s[0], 0.0) + np.maximum(s - self.s[-1], 0.0)
+        u = (s - self.s[i] - beyond) / step
+        sine, cosine = self.sine, self.cosine
+        h01 = u * u * (3.0 - 2.0 * u)
+        h10, h11 = u * (1.0 - u) * (1.0 - u) * step, u * u * (u - 1.0) * step
+        end = np.where(beyond < 0, 0, len(self.s) - 1)
+        x = self.x[i] + h01 * (self.x[i + 1] - self.x[i]) + h10 * cosine[i] + h11 * cosine[i + 1] + beyond * cosine[end]
+        y = self.y[i] + h01 * (self.y[i + 1] - self.y[i]) + h10 * sine[i] + h11 * sine[i + 1] + beyond * sine[end]
+        yaw = self.yaw[i] + u * (self.yaw[i + 1] - self.yaw[i])
+        curvature = np.where(beyond == 0.0, self.curvature[i] + u * (self.curvature[i + 1] - self.curvature[i]), 0.0)
+        return x, y, yaw, curvature
+
+
+def curvature_line(x: float, y: float, yaw: float, knots: np.ndarray, curvature: np.ndarray, spacing: float = 2.0) -> Line:
+    """Returns the line whose curvature [1/m] is linear between arclength knots [m]: straights, arcs and clothoids.
+
+    Yaw is the exact integral; positions are integrated by Gauss's three-point rule on steps of at most ``spacing`` [m].
+    """
+    knots, curvature = np.asarray(knots, dtype=np.float64), np.asarray(curvature, dtype=np.float64)
+    pieces = []
+    for start, end, k0, k1 in zip(knots[:-1], knots[1:], curvature[:-1], curvature[1:], strict=True):
+        step = spacing if k0 != 0.0 or k1 != 0.0 else 5.0 * spacing
+        count = max(1, int(np.ceil((end - start) / step - 1e-9)))
+        pieces.append(start + (end - start) * (np.arange(count) / count))
+    s = np.concatenate((*pieces, knots[-1:]))
+    kappa = interpolate(s, knots, curvature)
+    step, slope = np.diff(s), np.diff(kappa)
+    turned = 0.5 * (kappa[1:] + kappa[:-1]) * step
+    heading = yaw + np.concatenate(([0.0], np.cumsum(turned)))
+    dx, dy = np.zeros(len(step)), np.zeros(len(step))
+    for node, weight in _GAUSS:
+        sine, cosine = sin_cos(heading[:-1] + step * node * (kappa[:-1] + 0.5 * node * slope))
+        dx, dy = dx + weight * cosine, dy + weight * sine
+    px, py = x + np.concatenate(([0.0], np.cumsum(step * dx))), y + np.concatenate(([0.0], np.cumsum(step * dy)))
+    return Line(s, px, py, heading, kappa, *sin_cos(heading))
+
+
+def straight_line(x: float, y: float, yaw: float, length: float, spacing: float = 10.0) -> Line:
+    """Returns a straight line of this length [m]."""
+    sine, cosine = turn_of(yaw)
+    count = max(1, int(np.ceil(length / spacing)))
+    s = length * (np.arange(count + 1) / count)
+    one = np.ones(count + 1)
+    return Line(s, x + s * cosine, y + s * sine, yaw * one, 0.0 * one, sine * one, cosine * one)
+
+
+def connectors(start: np.ndarray, end: np.ndarray, points: int = 17) -> list[Line]:
+    """Returns smooth curves that join poses: quintic Hermite curves without curvature at either end.
+
+    Args:
+        start: (lines, 3) x, y [m], yaw [rad] where each begins.
+        end: (lines, 3) where each ends.
+        points: Points a line.
+    """
+    u = np.arange(points) / (points - 1)
+    u2, u3 = u * u, u * u * u
+    h = u3 * (10.0 + u * (6.0 * u - 15.0))
+    h0, h1 = u - u3 * (6.0 + u * (3.0 * u - 8.0)), -u3 * (4.0 + u * (3.0 * u - 7.0))
+    dh = 30.0 * u2 * (1.0 - u) * (1.0 - u)
+    dh0, dh1 = 1.0 - u2 * (18.0 + u * (15.0 * u - 32.0)), -u2 * (12.0 + u * (15.0 * u - 28.0))
+    ddh = 60.0 * u * (1.0 - u) * (1.0 - 2.0 * u)
+    ddh0, ddh1 = -u * (36.0 + u * (60.0 * u - 96.0)), -u * (24.0 + u * (60.0 * u - 84.0))
+    gap = end[:, :2] - start[:, :2]
+    chord = np.sqrt(gap[:, 0] * gap[:, 0] + gap[:, 1] * gap[:, 1])
+    turn = end[:, 2] - start[:, 2]
+    turn = np.abs(turn - 6.283185307179586 * np.rint(turn / 6.283185307179586))
+    speed = (chord * (1.0 + 0.22 * turn))[:, None]  # about the length of the curve, so that points lie evenly
+    sine, cosine = sin_cos(np.stack((start[:, 2], end[:, 2])))
+    (sin0, sin1), (cos0, cos1) = sine, cosine
+    curve = []
+    for gap_k, t0, t1, p0 in ((gap[:, 0], cos0, cos1, start[:, 0]), (gap[:, 1], sin0, sin1, start[:, 1])):
+        t0, t1, gap_k = t0[:, None] * speed, t1[:, None] * speed, gap_k[:, None]
+        p = p0[:, None] + gap_k * h + t0 * h0 + t1 * h1
+        curve.append((p, gap_k * dh + t0 * dh0 + t1 * dh1, gap_k * ddh + t0 * ddh0 + t1 * ddh1))
+    (x, dx, ddx), (y, dy, ddy) = curve
+    rate = np.sqrt(dx * dx + dy * dy)
+    relative = arctan2(cos0[:, None] * dy - sin0[:, None] * dx, cos0[:, None] * dx + sin0[:, None] * dy)
+    yaw = start[:, 2:] + relative
+    curvature = (dx * ddy - dy * ddx) / (rate * rate * rate)
+    step = (0.5 / (points - 1)) * (rate[:, 1:] + rate[:, :-1])
+    s = np.concatenate((np.zeros((len(start), 1)), np.cumsum(step, axis=1)), axis=1)
+    return [Line(s[i], x[i], y[i], yaw[i], curvature[i], dy[i] / rate[i], dx[i] / rate[i]) for i in range(len(start))]
+
+
+def join(lines: list[Line]) -> Line:
+    """Returns one line through lines that follow each other end to start."""
+    columns = [[line.s, line.x, line.y, line.yaw, line.curvature, line.sine, line.cosine] for line in lines]
+    length = lines[0].length
+    for k in range(1, len(lines)):
+        turn = 6.283185307179586 * np.rint((columns[k - 1][3][-1] - lines[k].yaw[0]) / 6.283185307179586)
+        columns[k] = [a[1:] for a in columns[k]]
+        columns[k][0] = columns[k][0] + length
+        columns[k][3] = columns[k][3] + turn
+        length += lines[k].length
+    return Line(*(np.concatenate(a) for a in zip(*columns, strict=True)))

@@ -1,0 +1,92 @@
+"""``make_scenario``: a family's name and a seed in, a quantised Scenario out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from worldengine_envs.city import families, rare
+from worldengine_envs.city.exact import Draw
+from worldengine_envs.city.scene import EGO_SIZE, START, STEPS, Scene, Unfit
+from worldengine_envs.errors import DataError
+from worldengine_envs.scenario.types import AgentType, Lights, Origin, Route, Scenario, Tracks
+
+FAMILIES = {name: getattr(families, name) for name in families.COMMON} | {name: getattr(rare, name) for name in rare.RARE}
+ATTEMPTS = 60
+POSITION, ANGLE = 3, 4  # decimals kept: 1 mm, 1e-4 rad
+LICENCE = "Apache-2.0"
+
+
+def make_scenario(family: str, seed: int) -> Scenario:
+    """Returns the scenario of this family and seed; the same on every machine, to the last bit.
+
+    Raises:
+        DataError: No such family, a seed below 0, or no attempt fits (does not happen for the families that ship).
+    """
+    if family not in FAMILIES:
+        raise DataError(f"no family {family!r}", field="recipe.family", remedy=f"Families: {', '.join(sorted(FAMILIES))}")
+    if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
+        raise DataError(f"seed {seed!r} is not a whole number from 0 on", field="recipe.seed")
+    difficulty = round(Draw("difficulty", family, seed).uniform(0.0, 1.0), 3)
+    for attempt in range(ATTEMPTS):
+        try:
+            scene = FAMILIES[family](Draw(family, seed, attempt), difficulty)
+        except Unfit:
+            continue
+        return assemble(scene, family, seed, difficulty)
+    raise DataError(f"no fitting scene in {ATTEMPTS} attempts", scenario=f"{family}_{seed:03d}", remedy="Take another seed")
+
+
+def assemble(scene: Scene, family: str, seed: int, difficulty: float) -> Scenario:
+    """Returns the Scenario of a finished scene, local to the ego's position at step 0."""
+    state, _, size = scene.boxes()
+    origin = np.round(state[0, 0, :2], POSITION)
+    state[:, :, :2] -= origin
+    state[:, :, 2] -= 6.283185307179586 * np.rint(state[:, :, 2] / 6.283185307179586)
+    for k in range(5):
+        state[:, :, k] = np.round(state[:, :, k], ANGLE if k == 2 else POSITION)
+    size = np.round(size, POSITION)
+    types = [AgentType.VEHICLE] * len(scene.vehicles) + [w.type for w in scene.walkers]
+    names = [o.name for o in (*scene.vehicles, *scene.walkers)]
+    tokens = ("ego", *(f"{name}_{i}" for i, name in enumerate(names[1:], 1)))
+    tracks = Tracks(
+        tokens=tokens,
+        types=np.array(types, dtype=np.int8),
+        state=state,
+        size=np.ascontiguousarray(np.broadcast_to(size[:, None, :], (len(size), STEPS, 3))),
+        valid=np.ones((len(size), STEPS), dtype=bool),
+    )
+    vector_map = scene.street.network.vector_map(origin)
+    group = np.array(scene.street.network.group, dtype=np.int32)
+    lanes = np.flatnonzero(group >= 0).astype(np.int32)
+    rarity = "rare" if family in rare.RARE else "common"
+    people = ("pedestrian",) if np.any(tracks.types == AgentType.PEDESTRIAN) else ()
+    solution = (scene.solution,) if scene.solution else ()
+    level = ("easy", "medium", "hard")[min(int(3 * difficulty), 2)]
+    name = f"{family}_{seed:03d}"
+    return Scenario(
+        id=name,
+        origin=Origin("city", f"{scene.street.kind}", name, LICENCE, (float(origin[0]), float(origin[1]))),
+        tracks=tracks,
+        start_step=START,
+        vector_map=vector_map,
+        lights=Lights(lanes, scene.lights[group[lanes]]),
+        route=route(scene, origin, vector_map),
+        split="train" if seed % 2 == 0 else "test",
+        tags=(family, rarity, scene.street.kind, level, *people, *solution),
+        parent={"family": family, "seed": seed, "difficulty": difficulty},
+    )
+
+
+def route(scene: Scene, origin: np.ndarray, vector_map) -> Route:
+    """Returns the lanes of the ego's path with those beside them, the path at 1 m, and where the log ends as goal."""
+    ego = scene.vehicles[0]
+    path = scene.paths[ego.path]
+    blocks = np.unique(vector_map.lane_roadblock[list(path.lanes)])
+    lanes = np.flatnonzero(np.isin(vector_map.lane_roadblock, blocks)).astype(np.int32)
+    start = max(0.0, float(np.floor(ego.s[0])) - 10.0)
+    s = np.arange(start, min(path.line.length, float(ego.s[-1]) + 150.0), 1.0)
+    x, y, yaw, _ = path.line.at(s)
+    yaw = yaw - 6.283185307179586 * np.rint(yaw / 6.283185307179586)
+    line = np.stack((np.round(x - origin[0], POSITION), np.round(y - origin[1], POSITION), np.round(yaw, ANGLE)), axis=1)
+    goal = path.line.at(float(ego.s[-1]) + EGO_SIZE[0])
+    return Route(lanes, line, np.round(np.array((float(goal[0]), float(goal[1]))) - origin, POSITION))

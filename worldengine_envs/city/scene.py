@@ -1,0 +1,251 @@
+"""A scene under construction: vehicles on paths, pedestrians, parked cars and lights on a street; it becomes a Scenario."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from worldengine_envs.city.driving import RED, STEP, drive, overlaps
+from worldengine_envs.city.exact import Draw, arctan, arctan2, interpolate, sin_cos, smooth_step
+from worldengine_envs.city.network import Junction
+from worldengine_envs.city.streets import LanePath, Street, speed_table
+from worldengine_envs.scenario.types import HISTORY_STEPS, AgentType, LightState
+
+STEPS = 111  # 1.5 s of history, 8 s to drive, 1 s to look ahead, and a little more
+START = HISTORY_STEPS
+EGO_SIZE = (5.176, 2.297, 1.777)
+AXLE_TO_CENTER = 0.2822  # of a vehicle's length; nuPlan's Pacifica: 1.461 m of 5.176 m
+CAR_SIZES = ((4.5, 1.85, 1.5), (4.2, 1.78, 1.48), (4.8, 1.9, 1.65), (5.1, 1.95, 1.8), (3.9, 1.7, 1.5), (6.2, 2.1, 2.6))
+
+
+class Unfit(Exception):
+    """A drawn scene does not show what its family is about; the next attempt is made."""
+
+
+@dataclass(eq=False)
+class Vehicle:
+    """A vehicle whose rear axle follows a path."""
+
+    path: int  # row of the scene's paths
+    size: tuple[float, float, float]  # length, width, height [m]
+    s: np.ndarray  # (steps,) arclength [m]; filled by driving from column 0 unless scripted
+    v: np.ndarray  # (steps,) speed [m/s]
+    desired: float = 0.0  # [m/s]
+    headway: float = 1.5  # [s]
+    scripted: bool = False
+    lateral: tuple[tuple[float, float, float], ...] = ()  # moves to the left: (metres, from arclength, over metres)
+    wander: tuple[tuple[float, float, float], ...] = ()  # waves: (amplitude [m], wavelength [m], phase [rad])
+    name: str = "car"
+
+    def offset(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (steps,) offset to the left of the path [m] and its slope along it."""
+        left, slope = np.zeros(len(self.s)), np.zeros(len(self.s))
+        for amount, start, distance in self.lateral:
+            value, rate = smooth_step((self.s - start) / distance)
+            left, slope = left + amount * value, slope + amount / distance * rate
+        for amplitude, wavelength, phase in self.wander:
+            sine, cosine = sin_cos(6.283185307179586 / wavelength * self.s + phase)
+            left, slope = left + amplitude * sine, slope + amplitude * 6.283185307179586 / wavelength * cosine
+        return left, slope
+
+
+@dataclass(eq=False)
+class Walker:
+    """A pedestrian, or anything else that is given by its positions."""
+
+    xy: np.ndarray  # (steps, 2) [m]
+    yaw: np.ndarray  # (steps,) [rad]
+    size: tuple[float, float, float] = (0.6, 0.6, 1.75)
+    type: AgentType = AgentType.PEDESTRIAN
+    name: str = "pedestrian"
+
+
+class Scene:
+    """Everything that a family puts on a street. Vehicle 0 is the ego."""
+
+    def __init__(self, street: Street, draw: Draw):
+        self.street, self.draw = street, draw
+        self.paths: list[LanePath] = []
+        self.tables: list[np.ndarray] = []
+        self.vehicles: list[Vehicle] = []
+        self.walkers: list[Walker] = []
+        self.solution = ""  # how the ego of a rare scene gets through: brake or swerve
+        self.lane = 0  # of the corridor, on which the ego starts, 0 = innermost
+        groups = street.network.groups
+        self.lights = np.full((groups, STEPS), RED, dtype=np.int8)
+        for junction in street.network.junctions:
+            for arm in axis(junction):
+                self.lights[arm] = LightState.GREEN
+
+    def add_path(self, path: LanePath) -> int:
+        """Returns the row of a path; the same chain of lanes is kept once."""
+        for i, known in enumerate(self.paths):
+            if known.lanes == path.lanes:
+                return i
+        self.paths.append(path)
+        bent = np.any(path.line.curvature)
+        self.tables.append(speed_table(path.line) if bent else np.full(1024, 99.0))
+        return len(self.paths) - 1
+
+    def vehicle(self, path: int, s: float, v: float, size=None, **settings) -> Vehicle:
+        """Makes (but does not add) a vehicle at arclength s [m] with speed v [m/s] at step 0."""
+        positions, speeds = np.zeros(STEPS), np.zeros(STEPS)
+        positions[0], speeds[0] = s, v
+        return Vehicle(path, size or self.draw.choice(CAR_SIZES), positions, speeds, settings.pop("desired", v), **settings)
+
+    def script(self, vehicle: Vehicle, times, speeds, at_start: float) -> Vehicle:
+        """Gives a vehicle piecewise linear speeds [m/s] over times [s] after the start, at arclength ``at_start`` at the start."""
+        t = STEP * (np.arange(STEPS) - START)
+        vehicle.v = interpolate(t, np.asarray(times, dtype=np.float64), np.asarray(speeds, dtype=np.float64))
+        step = 0.5 * STEP * (vehicle.v[1:] + vehicle.v[:-1])
+        s = np.concatenate(([0.0], np.cumsum(step)))
+        vehicle.s, vehicle.scripted = s - s[START] + at_start, True
+        return vehicle
+
+    def drive(self) -> None:
+        """Moves all vehicles that are not scripted, by car following along their paths; their motion counts as given afterwards."""
+        cars = self.vehicles
+        leader = np.full(len(cars), -1)
+        by_path: dict[int, list[int]] = {}
+        for i, car in enumerate(cars):
+            by_path.setdefault(car.path, []).append(i)
+        for rows in by_path.values():
+            rows.sort(key=lambda i: -cars[i].s[0])
+            leader[rows[1:]] = rows[:-1]
+        stops = [self.stop_lines(path) for path in self.paths]
+        most = max(1, max(len(stop) for stop in stops))
+        stop_s, stop_group = np.full((len(stops), most), np.inf), np.zeros((len(stops), most), dtype=np.int64)
+        for p, stop in enumerate(stops):
+            for q, (s, group) in enumerate(stop):
+                stop_s[p, q], stop_group[p, q] = s, group
+        s, v = np.array([c.s for c in cars]), np.array([c.v for c in cars])
+        columns = [np.array(a) for a in zip(*((c.size[0], c.desired, c.headway, c.path) for c in cars), strict=True)]
+        scripted = np.array([c.scripted for c in cars])
+        length, desired, headway, path = columns
+        drive(s, v, leader, length, desired, headway, path, np.array(self.tables), stop_s, stop_group, self.lights, scripted)
+        for i, car in enumerate(cars):
+            if not car.scripted:
+                car.s, car.v, car.scripted = s[i], v[i], True
+
+    def stop_lines(self, path: LanePath) -> list[tuple[float, int]]:
+        """Returns (arclength [m], light group) of every stop line on a path."""
+        network = self.street.network
+        return [(s, network.group[lane]) for lane, s in zip(path.lanes, path.starts, strict=True) if network.group[lane] >= 0]
+
+    def boxes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns state (agents, steps, 5) x, y, yaw, vx, vy of the centres, turn (agents, steps, 2) cos, sin; size (agents, 3).
+
+        Vehicles come first, in their order, then the walkers.
+        """
+        count = len(self.vehicles)
+        state = np.zeros((count + len(self.walkers), STEPS, 5))
+        by_path: dict[int, list[int]] = {}
+        for i, car in enumerate(self.vehicles):
+            by_path.setdefault(car.path, []).append(i)
+        turn = np.zeros((len(state), STEPS, 2))
+        for p, rows in by_path.items():
+            cars = [self.vehicles[i] for i in rows]
+            s, v = np.array([c.s for c in cars]), np.array([c.v for c in cars])
+            offsets = [c.offset() for c in cars]
+            left, slope = np.array([o[0] for o in offsets]), np.array([o[1] for o in offsets])
+            axle = np.array([[AXLE_TO_CENTER * c.size[0]] for c in cars])
+            state[rows], turn[rows] = vehicle_states(self.paths[p].line, s, v, left, slope, axle)
+        for i, walker in enumerate(self.walkers):
+            state[count + i, :, :2], state[count + i, :, 2] = walker.xy, walker.yaw
+            state[count + i, 1:, 3:] = np.diff(walker.xy, axis=0) / STEP
+            state[count + i, 0, 3:] = state[count + i, 1, 3:]
+        if self.walkers:
+            sine, cosine = sin_cos(state[count:, :, 2])
+            turn[count:, :, 0], turn[count:, :, 1] = cosine, sine
+        size = np.array([o.size for o in (*self.vehicles, *self.walkers)])
+        return state, turn, size
+
+    def prune(self, keep: int, margin: float = 0.1) -> None:
+        """Takes out everything that touches another, latest first; the first ``keep`` vehicles and named walkers stay.
+
+        Raises:
+            Unfit: Two that have to stay touch.
+        """
+        state, turn, size = self.boxes()
+        count = len(state)
+        pairs = np.zeros((count, count), dtype=np.bool_)
+        valid = np.ones((count, STEPS), dtype=np.bool_)
+        overlaps(np.concatenate((state[:, :, :2], turn), axis=2), size[:, :2].copy(), valid, margin, pairs)
+        fixed = [i < keep for i in range(len(self.vehicles))] + [w.name == "jaywalker" for w in self.walkers]
+        order = sorted(range(count), key=lambda i: not fixed[i])
+        kept: list[int] = []
+        for i in order:
+            if not any(pairs[i, j] for j in kept):
+                kept.append(i)
+            elif fixed[i]:
+                raise Unfit("what has to stay collides")
+        inside = set(kept)
+        first = len(self.vehicles)
+        self.walkers = [w for i, w in enumerate(self.walkers) if first + i in inside]
+        self.vehicles = [c for i, c in enumerate(self.vehicles) if i in inside]
+
+
+def axis(junction: Junction) -> list[int]:
+    """Returns the light groups of the first arm of a junction and of the one opposite to it."""
+    groups = [junction.arms[0].group]
+    for arm in junction.arms[1:]:
+        sine, cosine = arm.turn
+        first = junction.arms[0].turn
+        if sine * first[0] + cosine * first[1] < -0.8:
+            groups.append(arm.group)
+    return groups
+
+
+def vehicle_states(line, s, v, left, slope, axle) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (state (cars, steps, 5), cos and sin of the yaw (cars, steps, 2)) of box centres.
+
+    Args:
+        line: The path.
+        s, v, left, slope: (cars, steps) arclength [m] and speed [m/s] along the path, offset [m], d offset / d arclength.
+        axle: (cars, 1) distance from rear axle to centre [m].
+    """
+    x, y, yaw, curvature = line.at(s)
+    sine, cosine = sin_cos(yaw)
+    stretch = 1.0 - curvature * left
+    heading = yaw + arctan(slope / stretch)
+    x, y = x - left * sine, y + left * cosine
+    sine, cosine = sin_cos(heading)
+    speed = v * np.sqrt(stretch * stretch + slope * slope)
+    rate = np.zeros_like(heading)
+    rate[:, 1:-1] = (heading[:, 2:] - heading[:, :-2]) / (2 * STEP)
+    rate[:, 0], rate[:, -1] = rate[:, 1], rate[:, -2]
+    state = np.stack(
+        (
+            x + axle * cosine,
+            y + axle * sine,
+            heading,
+            speed * cosine - rate * axle * sine,
+            speed * sine + rate * axle * cosine,
+        ),
+        axis=2,
+    )
+    return state, np.stack((cosine, sine), axis=2)
+
+
+def walk(start, end, speed: float, begin: float, draw: Draw) -> Walker:
+    """Returns a pedestrian who waits at ``start``, sets out at ``begin`` [s after the scenario's start] and walks on to ``end``."""
+    (x0, y0), (x1, y1) = start, end
+    dx, dy = float(x1 - x0), float(y1 - y0)
+    length = float(np.sqrt(dx * dx + dy * dy))
+    t = np.maximum(STEP * (np.arange(STEPS) - START) - begin, 0.0)
+    ramp = speed / 2.0  # sets out and stops at 2 m/s2
+    away = np.where(t < ramp, t * t, speed * t - 0.25 * speed * speed)
+    brake = length - 0.25 * speed * speed
+    rest = np.maximum(length - away, 0.0)
+    if brake > 0.0:
+        over = np.maximum(away - brake, 0.0)  # how far past the point where slowing down begins, had it gone on
+        late = np.minimum(over / speed, ramp)
+        away = np.where(over > 0.0, brake + speed * late - late * late, away)
+        away = np.minimum(away, length)
+    else:
+        away = np.where(rest > 0.0, away, length)
+    part = away / length
+    xy = np.stack((x0 + dx * part, y0 + dy * part), axis=1)
+    yaw = np.full(STEPS, float(arctan2(dy, dx)))
+    return Walker(xy, yaw, (draw.uniform(0.5, 0.8), draw.uniform(0.5, 0.75), draw.uniform(1.5, 1.9)))
