@@ -1,0 +1,112 @@
+"""Areas of the map: drivable area, intersections, and rings without holes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from worldengine_envs.sources.lane_shapes import (
+    SHOULDER_REACH,
+    SegmentTree,
+    band_area,
+    largest_ring,
+    left_normals,
+    resample_line,
+)
+from worldengine_envs.sources.optional import require
+
+SEAM_M = 0.15  # gaps between neighbouring lanes up to twice this wide are road
+SWEEP_MARGIN_M = 0.3  # beside the box of a vehicle that drove there
+OVERLAP_M = 0.01  # pieces of a cut area overlap by this, so that no point lies on a seam (borders count as outside)
+
+
+def drivable_area(road, near, swept: np.ndarray | None, derived: set[str]):
+    """Returns the drivable area (shapely geometry): the format's own, else what lanes, road edges and the ego's drive tell.
+
+    Derived: the union of lane and bike lane polygons, widened to a road edge within 6 m of the centreline, driveways, narrow seams
+    closed, and the ground under the logged ego.
+    """
+    shapely = require("shapely")
+    if road.drivable is not None:
+        area = road.drivable if road.drivable.is_valid else shapely.make_valid(road.drivable)
+        return area.intersection(near)
+    derived.add("drivable_area")
+    parts = [shapely.Polygon(lane.polygon) for lane in road.lanes + road.bike_lanes]
+    if road.edges:
+        derived.add("drivable_area_road_edges")
+        tree = SegmentTree(road.edges)
+        parts += [_up_to_edges(lane.center, tree) for lane in road.lanes + road.bike_lanes]
+    parts += [shapely.make_valid(shapely.Polygon(ring)) for ring in road.extra_drivable if len(ring) >= 3]
+    if swept is not None:
+        derived.add("drivable_area_ego_sweep")
+        parts.append(swept_area(swept))
+    area = shapely.union_all([part for part in parts if not part.is_empty])
+    area = area.buffer(SEAM_M, join_style="mitre").buffer(-SEAM_M, join_style="mitre").intersection(near)
+    return area.simplify(0.02)
+
+
+def _up_to_edges(center: np.ndarray, tree: SegmentTree):
+    xy, _, _ = resample_line(center, 2.0)
+    normal = left_normals(xy)
+    half = np.stack([tree.distance(xy, sign * normal, SHOULDER_REACH) for sign in (1.0, -1.0)], axis=1)
+    return band_area(xy, normal, np.where(np.isfinite(half), half, 1.0))
+
+
+def swept_area(boxes: np.ndarray):
+    """Returns the ground (shapely geometry) that boxes (steps, 4, 2) [m] cover on their way, and 0.3 m beside it."""
+    shapely = require("shapely")
+    pairs = np.concatenate([boxes[:-1], boxes[1:]], axis=1)
+    hulls = [shapely.MultiPoint(pair).convex_hull for pair in pairs]
+    return shapely.union_all(hulls).buffer(SWEEP_MARGIN_M, join_style="mitre")
+
+
+def intersection_areas(lanes, connector: np.ndarray, derived: set[str]) -> list[np.ndarray]:
+    """Returns rings of the intersections: connected areas of lane connectors where at least two centrelines cross."""
+    shapely = require("shapely")
+    rows = np.flatnonzero(connector)
+    if not len(rows):
+        return []
+    derived.add("intersection")
+    union = shapely.union_all([shapely.Polygon(lanes[row].polygon) for row in rows])
+    union = union.buffer(SEAM_M * 4, join_style="mitre").buffer(-SEAM_M * 4, join_style="mitre")
+    lines = [shapely.LineString(lanes[row].center) for row in rows]
+    one, other = shapely.STRtree(lines).query(lines, predicate="crosses")
+    crossings = [lines[i].intersection(lines[j]) for i, j in zip(one, other, strict=True) if i < j]
+    out = []
+    for part in getattr(union, "geoms", [union]):
+        if any(part.intersects(point) for point in crossings):
+            ring = largest_ring(shapely.Polygon(part.exterior).simplify(0.05))
+            out += [] if ring is None else [ring]
+    return out
+
+
+def area_of_rings(rings: list[np.ndarray]):
+    """Returns the area (shapely geometry) that closed boundary rings bound: inside an odd number of them."""
+    shapely = require("shapely")
+    area = shapely.Polygon()
+    polygons = [shapely.make_valid(shapely.Polygon(ring)) for ring in rings if len(ring) >= 3]
+    for polygon in sorted(polygons, key=lambda p: -p.area):
+        area = area.symmetric_difference(polygon)
+    return area
+
+
+def simple_rings(area) -> list[np.ndarray]:
+    """Returns open rings (n, 2) without holes that cover an area: it is cut in two through its largest hole until none is left."""
+    shapely = require("shapely")
+    todo, out = [area], []
+    while todo:
+        geometry = todo.pop()
+        if hasattr(geometry, "geoms"):
+            todo.extend(geometry.geoms)
+        elif geometry.geom_type != "Polygon" or geometry.area < 0.05:
+            continue
+        elif not geometry.interiors:
+            out.append(np.asarray(geometry.exterior.coords)[:-1])
+        else:
+            x0, y0, x1, y1 = geometry.bounds
+            hole = max(geometry.interiors, key=lambda ring: shapely.Polygon(ring).area).centroid
+            if x1 - x0 >= y1 - y0:
+                halves = [(x0, y0, hole.x + OVERLAP_M, y1), (hole.x - OVERLAP_M, y0, x1, y1)]
+            else:
+                halves = [(x0, y0, x1, hole.y + OVERLAP_M), (x0, hole.y - OVERLAP_M, x1, y1)]
+            todo.extend(geometry.intersection(shapely.box(*half)) for half in halves)
+    return out

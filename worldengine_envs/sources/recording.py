@@ -1,0 +1,121 @@
+"""What all readers share: from raw tracks and a raw road to a recording, a ``Scenario`` that starts at step 0."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from worldengine_envs.errors import DataError
+from worldengine_envs.scenario.start import box_corners
+from worldengine_envs.scenario.types import CameraRig, Lights, LightState, Origin, Scenario, VehicleParameters
+from worldengine_envs.sources.road import RawRoad, build_map
+from worldengine_envs.sources.route import derive_route
+from worldengine_envs.sources.tracks import RawTrack, build_tracks, clean_ego, step_times
+
+LIGHT_HOLD_S = 1.0  # an observed light keeps its colour for so long when it is not seen again
+MIN_STEPS = 2
+
+
+@dataclass
+class RawRecording:
+    """What a reader takes from a log, in the log's own coordinates [m]."""
+
+    name: str
+    dataset: str
+    token: str
+    licence: str
+    ego: VehicleParameters
+    ego_track: RawTrack  # positions are of ``ego_reference``
+    tracks: list[RawTrack]  # the others
+    sample_s: float  # the log's own interval [s]
+    road: RawRoad
+    lights: dict[str, tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)  # lane: times (n,) [s], states (n,) LightState
+    ego_reference: str = "center"  # or "rear_axle"
+    time_us: int = 0  # of time 0
+    tags: tuple[str, ...] = ()
+    camera_rig: CameraRig | None = None
+    derived: set[str] = field(default_factory=set)
+
+
+def make_recording(raw: RawRecording) -> Scenario:
+    """Returns the recording at 0.1 s in coordinates local to the ego's first position, with map, lights and route.
+
+    Raises:
+        DataError: Names the field that cannot be used.
+    """
+    derived = raw.derived
+    ego = clean_ego(raw.ego_track, derived)
+    if raw.ego_reference == "rear_axle":
+        forward = np.stack([np.cos(ego.yaw), np.sin(ego.yaw)], axis=1)
+        ego.xy = ego.xy + raw.ego.rear_axle_to_center * forward
+        derived.add("ego_box_center")
+    grid = step_times(ego.time)
+    if len(grid) < MIN_STEPS:
+        raise DataError(f"the ego is recorded for {len(grid)} steps of 0.1 s", field="tracks")
+    if raw.sample_s < 0.09 or raw.sample_s > 0.11:
+        derived.add("resampled")
+    offset = ego.xy[0].copy()
+    for track in [ego, *raw.tracks]:
+        track.xy = track.xy - offset
+    move_road(raw.road, offset)
+    tracks = build_tracks([ego, *raw.tracks], grid, raw.sample_s, derived)
+    seen = tracks.valid[0]
+    boxes = box_corners(tracks.state[0, seen, :3], np.tile([[raw.ego.length, raw.ego.width]], (int(seen.sum()), 1)))
+    vector_map = build_map(raw.road, tracks.state[0, seen, :2], boxes, derived)
+    lights = _lights(raw.lights, vector_map.lane_tokens, grid)
+    route = derive_route(vector_map, tracks.state[0, seen, :3], derived)
+    time_us = raw.time_us + round(float(grid[0]) * 1e6)
+    origin = Origin(
+        raw.dataset, raw.name, raw.token, raw.licence, (float(offset[0]), float(offset[1])), time_us, tuple(sorted(derived))
+    )
+    return Scenario(
+        id=clean_id(raw.name),
+        origin=origin,
+        tracks=tracks,
+        start_step=0,
+        vector_map=vector_map,
+        lights=lights,
+        route=route,
+        ego=raw.ego,
+        tags=raw.tags,
+        camera_rig=raw.camera_rig,
+    )
+
+
+def clean_id(name: str) -> str:
+    """Returns a name with everything but letters, digits, dashes and underscores replaced by underscores."""
+    cleaned = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:100].strip("_")
+    if not cleaned:
+        raise DataError(f"{name[:40]!r} cannot be made a name", field="id")
+    return cleaned
+
+
+def move_road(road: RawRoad, offset: np.ndarray) -> None:
+    """Subtracts the offset (2,) [m] from everything in the road, in place."""
+    for lane in road.lanes + road.bike_lanes:
+        lane.center = np.asarray(lane.center, np.float64)[:, :2] - offset
+        lane.polygon = None if lane.polygon is None else np.asarray(lane.polygon, np.float64)[:, :2] - offset
+    for name in ("extra_drivable", "edges", "crosswalks", "carparks"):
+        setattr(road, name, [np.asarray(xy, np.float64)[:, :2] - offset for xy in getattr(road, name)])
+    if road.drivable is not None:
+        from shapely.affinity import translate
+
+        road.drivable = translate(road.drivable, -offset[0], -offset[1])
+
+
+def _lights(raw, lane_tokens, grid) -> Lights:
+    row_of = {token: row for row, token in enumerate(lane_tokens)}
+    rows, states = [], []
+    for lane, (time, state) in raw.items():
+        if lane not in row_of:
+            continue
+        at = np.searchsorted(time, grid + 0.05, side="right") - 1
+        fresh = (at >= 0) & (grid - time[np.maximum(at, 0)] <= LIGHT_HOLD_S)
+        held = np.where(fresh, state[np.maximum(at, 0)], LightState.UNKNOWN)
+        if held.any():
+            rows.append(row_of[lane])
+            states.append(held)
+    state = np.array(states, np.int8).reshape(len(rows), len(grid))
+    return Lights(np.array(rows, np.int32), state)

@@ -1,0 +1,338 @@
+"""ScenarioNet's recordings (``.pkl``): nuScenes, Waymo and others in one layout."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from worldengine_envs.errors import DataError
+from worldengine_envs.scenario.types import AgentType, LightState, Scenario, VehicleParameters
+from worldengine_envs.sources.areas import area_of_rings
+from worldengine_envs.sources.optional import require
+from worldengine_envs.sources.pickles import load_pickle
+from worldengine_envs.sources.recording import RawRecording, make_recording
+from worldengine_envs.sources.road import RawLane, RawRoad
+from worldengine_envs.sources.tracks import RawTrack, forward_differences
+
+LICENCES = {
+    "nuscenes": "CC BY-NC-SA 4.0",
+    "nuplan": "CC BY-NC-SA 4.0",
+    "argoverse2": "CC BY-NC-SA 4.0",
+    "waymo": "Waymo Dataset License Agreement for Non-Commercial Use",
+}
+TYPES = {
+    "VEHICLE": AgentType.VEHICLE,
+    "CAR": AgentType.VEHICLE,
+    "PEDESTRIAN": AgentType.PEDESTRIAN,
+    "CYCLIST": AgentType.BICYCLE,
+    "BICYCLE": AgentType.BICYCLE,
+    "TRAFFIC_CONE": AgentType.TRAFFIC_CONE,
+    "TRAFFIC_BARRIER": AgentType.BARRIER,
+}
+LANE_TYPES = ("LANE_SURFACE_STREET", "LANE_SURFACE_UNSTRUCTURE", "LANE_FREEWAY", "LANE_UNKNOWN")
+WAYMO_LIGHTS = {
+    1: LightState.RED,
+    2: LightState.YELLOW,
+    3: LightState.GREEN,
+    4: LightState.RED,
+    5: LightState.YELLOW,
+    6: LightState.GREEN,
+}
+MAX_STEPS, MAX_TRACKS, MAX_FEATURES, MAX_POINTS = 20_000, 20_000, 100_000, 5_000_000
+MAX_COORDINATE = 1e8  # [m] from the log's own origin
+
+
+def read_scenarionet(path: str | Path) -> Iterator[Scenario]:
+    """Yields the recordings of one ScenarioNet file (it holds one), at 0.1 s, start step 0, local coordinates.
+
+    Raises:
+        DataError: Names the file and the field that is not what it has to be. Nothing in the pickle is run.
+    """
+    require("shapely")
+    path = Path(path)
+    try:
+        yield make_recording(_read(load_pickle(path), path))
+    except DataError as error:
+        if error.file:
+            raise
+        raise DataError(error.problem, file=path, field=error.field, remedy=error.remedy) from None
+
+
+def scenarionet_files(source: str | Path) -> list[Path]:
+    """Returns the recordings under a file or folder, in order; ScenarioNet's own index files are left out."""
+    source = Path(source)
+    if source.is_file():
+        return [source]
+    return sorted(p for p in source.rglob("*.pkl") if p.name not in ("dataset_summary.pkl", "dataset_mapping.pkl"))
+
+
+def _read(data, path: Path) -> RawRecording:
+    metadata = _part(data, "metadata", dict)
+    dataset = str(metadata.get("dataset") or ("nuscenes" if "nuscenes" in str(data.get("version", "")) else "scenarionet"))
+    name = str(data.get("id") or metadata.get("scenario_id") or path.stem)
+    tracks, features = _part(data, "tracks", dict), _part(data, "map_features", dict)
+    for field, some, limit in (("tracks", tracks, MAX_TRACKS), ("map_features", features, MAX_FEATURES)):
+        if len(some) > limit:
+            raise DataError(f"{len(some)} entries, more than {limit}", field=field)
+    ego_key = metadata.get("sdc_id")
+    ego_key = ego_key if ego_key in tracks else str(ego_key)
+    if ego_key not in tracks:
+        raise DataError(f"{str(ego_key)[:60]!r} is no track", field="metadata.sdc_id", remedy="It names the ego's track")
+    derived: set[str] = set()
+    time = _times(data, metadata, tracks[ego_key])
+    raw = {str(key): _track(str(key), track, time, is_ego=key == ego_key) for key, track in tracks.items()}
+    ego_track = raw.pop(str(ego_key))
+    if ego_track is None:
+        raise DataError("the ego is valid in no step", field=f"tracks.{ego_key}.state.valid")
+    others = [track for track in raw.values() if track is not None]
+    if _velocities_are_made_up([ego_track, *others]):
+        for track in [ego_track, *others]:
+            track.velocity = None
+    nuscenes = dataset == "nuscenes"
+    return RawRecording(
+        name=name,
+        dataset=dataset,
+        token=str(metadata.get("scenario_token") or metadata.get("scenario_id") or name)[:256],
+        licence=LICENCES.get(dataset, "unknown"),
+        ego=_ego_vehicle(ego_track, derived),
+        ego_track=ego_track,
+        tracks=others,
+        sample_s=float(np.median(np.diff(time))),
+        road=_road(features, nuscenes, derived),
+        lights=_lights(data.get("dynamic_map_states") or {}, time, len(time)),
+        ego_reference="rear_axle" if nuscenes else "center",  # nuScenes' ego poses are those of the rear axle
+        tags=(dataset,),
+        derived=derived,
+    )
+
+
+def _part(data, field: str, kind: type):
+    value = data.get(field) if isinstance(data, dict) else None
+    if not isinstance(value, kind):
+        found = "missing" if value is None else f"{type(value).__name__} instead of {kind.__name__}"
+        raise DataError(found, field=field, remedy="Is this a ScenarioNet recording?")
+    return value
+
+
+def _times(data, metadata, ego) -> np.ndarray:
+    """Returns (T,) times [s] from the first step."""
+    position = _array(_part(ego, "state", dict).get("position"), "tracks.<ego>.state.position", None)
+    steps = len(position)
+    if not 2 <= steps <= MAX_STEPS:
+        raise DataError(f"{steps} steps, must be 2 to {MAX_STEPS}", field="length")
+    length = data.get("length")
+    if isinstance(length, int | np.integer) and int(length) != steps:
+        raise DataError(f"says {length}, the ego's track has {steps} steps", field="length")
+    stamps = metadata.get("ts", data.get("ts"))
+    if stamps is None:
+        rate = metadata.get("sample_rate")
+        interval = float(rate) if isinstance(rate, int | float) and 0.005 <= rate <= 2.0 else 0.1
+        return interval * np.arange(steps)
+    stamps = _array(stamps, "metadata.ts", None).reshape(-1)
+    if len(stamps) < steps or not np.isfinite(stamps[:steps]).all():
+        raise DataError(f"{len(stamps)} time stamps for {steps} steps, or NaN among them", field="metadata.ts")
+    time = stamps[:steps] - stamps[0]
+    interval = float(np.median(np.diff(time)))
+    if (np.diff(time) < 0).any() or not 0.005 <= interval <= 2.0:
+        raise DataError(f"time runs backwards or steps by {interval:g} s", field="metadata.ts", remedy="Seconds are expected")
+    return time
+
+
+def _array(value, field: str, steps: int | None, width: int | None = None) -> np.ndarray:
+    """Returns float64 of a field, (steps,) or (steps, >= width), checked."""
+    try:
+        array = np.asarray(value, np.float64)
+    except (TypeError, ValueError):
+        raise DataError("holds no numbers", field=field) from None
+    if width is None and array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    good = array.ndim == (1 if width is None else 2) or steps is None
+    good &= (
+        array.ndim >= 1
+        and (steps is None or len(array) == steps)
+        and (width is None or array.ndim == 2 and array.shape[1] >= width)
+    )
+    if not good:
+        want = f"({steps},)" if width is None else f"({steps}, {width})"
+        raise DataError(f"has shape {array.shape}, must be {want}", field=field)
+    return array
+
+
+def _track(key: str, track, time: np.ndarray, is_ego: bool) -> RawTrack | None:
+    field, steps = f"tracks.{key[:60]}.state", len(time)
+    state = track.get("state") if isinstance(track, dict) else None
+    if not isinstance(state, dict) or "position" not in state:
+        raise DataError("missing", field=f"{field}.position")
+    position = _array(state["position"], f"{field}.position", steps, 2)
+    valid = np.ones(steps) if state.get("valid") is None else _array(state["valid"], f"{field}.valid", steps)
+    valid = np.nan_to_num(valid) > 0.5
+    if not valid.any():
+        return None
+    xy = _finite(position[:, :2], valid, f"{field}.position", MAX_COORDINATE)
+    yaw = velocity = None
+    if state.get("heading") is not None:
+        yaw = _finite(_array(state["heading"], f"{field}.heading", steps), valid, f"{field}.heading", 1e4)
+    if state.get("velocity") is not None:
+        velocity = _finite(_array(state["velocity"], f"{field}.velocity", steps, 2)[:, :2], valid, f"{field}.velocity", 200.0)
+    size = _finite(_sizes(state, field, steps), valid, f"{field}.size", 100.0)
+    kind = AgentType.VEHICLE if is_ego else TYPES.get(str(track.get("type")).upper(), AgentType.GENERIC_OBJECT)
+    return RawTrack(key, kind, time[valid], xy, yaw, size, velocity)
+
+
+def _sizes(state, field, steps) -> np.ndarray:
+    if state.get("size") is not None:
+        size = _array(state["size"], f"{field}.size", steps, 2)
+        return np.pad(size, ((0, 0), (0, max(3 - size.shape[1], 0))))[:, :3]
+    columns = [
+        np.zeros(steps) if state.get(n) is None else _array(state[n], f"{field}.{n}", steps) for n in ("length", "width", "height")
+    ]
+    return np.stack(columns, axis=1)
+
+
+def _finite(values: np.ndarray, valid: np.ndarray, field: str, limit: float) -> np.ndarray:
+    values = values[valid]
+    bad = ~np.isfinite(values) | (np.abs(values) > limit)
+    if bad.any():
+        raise DataError(f"{int(bad.sum())} values of valid steps are NaN, infinite or beyond {limit:g}", field=field)
+    return values
+
+
+def _velocities_are_made_up(tracks: list[RawTrack]) -> bool:
+    """Whether the file's velocities are missing or a converter's forward differences (most moving tracks decide)."""
+    given = [track for track in tracks if track.velocity is not None and len(track.time) >= 4]
+    moving = [track for track in given if np.hypot(*(track.xy[-1] - track.xy[0])) > 1.0]
+    return bool(moving) and np.mean([forward_differences(t.time, t.xy, t.velocity) for t in moving]) > 0.5
+
+
+def _ego_vehicle(track: RawTrack, derived: set[str]) -> VehicleParameters:
+    length, width, height = np.median(track.size, axis=0)
+    if not (0.5 < length < 30 and 0.5 < width < 30):
+        derived.add("ego_size")
+        vehicle = VehicleParameters()
+        track.size = np.tile([vehicle.length, vehicle.width, height], (len(track.time), 1))
+        return vehicle
+    if width > length:  # a known slip of the nuScenes converter
+        derived.add("ego_length_width_swapped")
+        track.size = track.size[:, [1, 0, 2]]
+        length, width = width, length
+    derived.add("ego_axles")
+    return VehicleParameters.from_box(round(float(length), 3), round(float(width), 3))
+
+
+def _line(value, field: str) -> np.ndarray:
+    xy = _array(value, field, None, 2)[:, :2] if np.size(value) else np.zeros((0, 2))
+    if not np.isfinite(xy).all() or (np.abs(xy) > MAX_COORDINATE).any():
+        raise DataError("holds NaN, infinite or absurd coordinates", field=field)
+    return xy
+
+
+def _road(features, nuscenes: bool, derived: set[str]) -> RawRoad:
+    road, rings, points = RawRoad(lanes=[]), [], 0
+    for key, feature in features.items():
+        key = str(key)
+        if not isinstance(feature, dict):
+            raise DataError(f"{type(feature).__name__} instead of dict", field=f"map_features.{key[:60]}")
+        kind = str(feature.get("type")).upper()
+        shape = {
+            n: _line(feature[n], f"map_features.{key[:60]}.{n}") for n in ("polyline", "polygon") if feature.get(n) is not None
+        }
+        points += sum(len(xy) for xy in shape.values())
+        if points > MAX_POINTS:
+            raise DataError(f"more than {MAX_POINTS} points", field="map_features")
+        line, ring = shape.get("polyline"), shape.get("polygon")
+        area = ring if ring is not None else line
+        if kind in LANE_TYPES or kind == "LANE_BIKE_LANE":
+            if line is not None:
+                (road.bike_lanes if kind == "LANE_BIKE_LANE" else road.lanes).append(
+                    _lane(key, kind, feature, line, ring, nuscenes)
+                )
+        elif area is None:
+            continue
+        elif kind in ("CROSSWALK", "CROSS_WALK"):
+            road.crosswalks.append(area)
+        elif kind == "DRIVEWAY":
+            road.extra_drivable.append(area)
+        elif kind in ("ROAD_EDGE_BOUNDARY", "ROAD_EDGE_MEDIAN", "ROAD_EDGE_UNKNOWN", "BOUNDARY_LINE"):
+            road.edges.append(area)
+        elif nuscenes and key.startswith("boundary_") and len(area) >= 4 and np.hypot(*(area[0] - area[-1])) < 0.01:
+            rings.append(area)
+    if not road.lanes:
+        raise DataError("no lanes with a centreline", field="map_features")
+    if rings:  # nuScenes: the outlines of the union of its drivable-area polygons
+        road.drivable = area_of_rings(rings)
+        derived.add("drivable_area_from_outlines")
+    return road
+
+
+def _lane(key, kind, feature, line, ring, nuscenes: bool) -> RawLane:
+    connector = None
+    if nuscenes:
+        connector = kind == "LANE_SURFACE_UNSTRUCTURE" or ring is None  # the converter drops the polygons of connectors only
+    elif kind == "LANE_SURFACE_UNSTRUCTURE":
+        connector = True
+    half_width = None
+    if feature.get("width") is not None and np.ndim(feature["width"]) == 2 and np.shape(feature["width"])[1] == 2:
+        half_width = np.nan_to_num(_array(feature["width"], f"map_features.{key[:60]}.width", None, 2))
+    return RawLane(
+        token=key,
+        center=line,
+        polygon=ring,
+        half_width=half_width,
+        connector=connector,
+        speed_limit=_speed_limit(feature, invented=nuscenes),
+        successors=_tokens(feature.get("exit_lanes")),
+        left=_tokens(feature.get("left_neighbor")),
+        right=_tokens(feature.get("right_neighbor")),
+    )
+
+
+def _speed_limit(feature, invented: bool) -> float:
+    """Returns m/s, NaN = unknown. nuScenes has none: the converter's 100 km/h on connectors is not real."""
+    for name, factor in (("speed_limit_kmh", 1 / 3.6), ("speed_limit_mph", 0.44704), ("speed_limit_mps", 1.0)):
+        value = feature.get(name)
+        if isinstance(value, int | float | np.number) and value > 0 and not invented:
+            return float(value) * factor
+    return math.nan
+
+
+def _tokens(names) -> list[str]:
+    """Returns lane ids of a list of ids or of neighbour records."""
+    if not isinstance(names, list | tuple | set | np.ndarray):
+        return []
+    return [str(name.get("feature_id") if isinstance(name, dict) else name) for name in names]
+
+
+def _lights(states, time, steps) -> dict:
+    out = {}
+    for key, light in states.items():
+        state = light.get("state") if isinstance(light, dict) else None
+        colours = state.get("object_state") if isinstance(state, dict) else None
+        if colours is None or np.ndim(colours) != 1 or len(colours) != steps:
+            continue
+        lane = light.get("lane")
+        lane = str(lane) if lane is not None and np.ndim(lane) == 0 else str(key)
+        colour = np.array([_colour(c) for c in colours], np.int8)
+        seen = colour != LightState.UNKNOWN
+        if seen.any():
+            out[lane] = (time[seen], colour[seen])
+    return out
+
+
+def _colour(value) -> LightState:
+    """Names of Waymo (LANE_STATE_ARROW_STOP) and MetaDrive (TRAFFIC_LIGHT_RED), and Waymo's numbers; flashing is unknown."""
+    if isinstance(value, int | float | np.number):
+        return WAYMO_LIGHTS.get(int(value), LightState.UNKNOWN) if np.isfinite(value) else LightState.UNKNOWN
+    text = str(value).upper()
+    if "FLASHING" in text:
+        return LightState.UNKNOWN
+    for words, colour in (
+        (("STOP", "RED"), LightState.RED),
+        (("CAUTION", "YELLOW"), LightState.YELLOW),
+        (("GO", "GREEN"), LightState.GREEN),
+    ):
+        if any(text.endswith(word) for word in words):
+            return colour
+    return LightState.UNKNOWN
