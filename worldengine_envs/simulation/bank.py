@@ -25,80 +25,99 @@ LOG, IDM, PLAN = 0, 1, 2  # who moves an agent: its log, the driver model along 
 MODES = {"log": LOG, "idm": IDM, "plan": PLAN}
 
 
-class Bank(NamedTuple):
-    """Flat arrays of all compiled scenarios and maps; see the module for what the indices mean."""
+SCENARIO = np.dtype(
+    [
+        ("map_row", np.int32),  # row m of its map
+        ("start_step", np.int32),  # step of the recording at which driving starts (k = 0)
+        ("num_agents", np.int32),  # rows of its tracks, the ego (row 0) included
+        ("num_lights", np.int32),
+        ("log_start", np.int64),  # agent a at step k is row log_start + k * num_agents + a of `log` and `log_valid`
+        ("agent_start", np.int64),  # agent a is row agent_start + a of `agents`
+        ("light_start", np.int64),  # light l at step k is row light_start + k * num_lights + l of `light_state`
+        ("light_lane_start", np.int64),  # light l governs lane light_lane[light_lane_start + l]
+        ("route_start", np.int64),  # first row of its route in `route` and `route_s`
+        ("route_count", np.int64),  # points of its route
+        ("on_route_start", np.int64),  # polygon p of its map is on the route if on_route[on_route_start + p]
+        ("speed_limit", np.float64),  # limit of the lane where the ego starts [m/s], NaN = unknown
+        ("p_ref", np.float64),  # progress of the reference motion over the bank's horizon [m], NaN = none stored
+        ("goal_x", np.float64),  # [m]
+        ("goal_y", np.float64),
+        ("length", np.float64),  # the ego vehicle [m]
+        ("width", np.float64),
+        ("wheel_base", np.float64),
+        ("rear_axle_to_center", np.float64),
+        ("ego", np.float64, (11,)),  # state of the ego at k = 0, order as in simulation.bicycle
+    ],
+    align=True,
+)
+AGENT = np.dtype(
+    [
+        ("type", np.int8),  # AgentType
+        ("mode", np.int8),  # LOG, IDM or PLAN
+        ("first", np.int32),  # first step k >= 0 at which it is valid, -1 = never again
+        ("path_count", np.int32),  # points of its path; 0 = none: as an IDM agent it stays (it hardly moves in the whole recording)
+        ("stop_count", np.int32),  # stop lines on its path
+        ("path_start", np.int64),  # first row of its path in `path`
+        ("stop_start", np.int64),  # first row of its stop lines in `stops`
+        ("path_ds", np.float64),  # spacing of its path's points [m]
+        ("path_s0", np.float64),  # arclength on its path at step `first` [m]
+    ],
+    align=True,
+)
+STOP = np.dtype([("s", np.float64), ("light", np.int64)])  # arclength on the path [m], ascending; light l that governs it
+MAP = np.dtype(
+    [("polygons", np.int64), ("lane_start", np.int64), ("lane_count", np.int64)]
+)  # lane l is row lane_start + l of `lanes`
+LANE = np.dtype(
+    [
+        ("polygon", np.int32),  # row of its polygon in the map
+        ("connector", np.bool_),  # inside an intersection
+        ("limit", np.float64),  # speed limit [m/s], NaN = unknown
+        ("point_start", np.int64),  # first row of its centreline in `lane_point`
+        ("point_count", np.int64),
+    ],
+    align=True,
+)
 
-    # scenarios: (S, ...)
-    map_row: np.ndarray  # (S,) int32 row m of its map
-    start_step: np.ndarray  # (S,) int32 step of the recording at which driving starts (k = 0)
-    num_agents: np.ndarray  # (S,) int32 rows of its tracks, the ego (row 0) included
-    ego_start: np.ndarray  # (S, 11) float64 state of the ego at k = 0, order as in simulation.bicycle
-    vehicle: np.ndarray  # (S, 4) float64 length, width, wheel base, rear axle to centre of the ego [m]
-    speed_limit: np.ndarray  # (S,) float64 limit of the lane where the ego starts [m/s], NaN = unknown
-    p_ref: np.ndarray  # (S,) float64 progress of the reference motion over the bank's horizon [m], NaN = none stored
-    goal: np.ndarray  # (S, 2) float64 x, y [m]
-    route_start: np.ndarray  # (S,) int64 first row of its route in `route` and `route_s`
-    route_count: np.ndarray  # (S,) int32 points of its route
-    on_route_start: np.ndarray  # (S,) int64: polygon p of its map is on the route if on_route[on_route_start[s] + p]
-    log_start: np.ndarray  # (S,) int64: agent a at step k is row log_start[s] + k * num_agents[s] + a of `log` and `log_valid`
-    agent_start: np.ndarray  # (S,) int64: agent a is row agent_start[s] + a of the arrays agent_*
-    light_start: np.ndarray  # (S,) int64: light l at step k is row light_start[s] + k * num_lights[s] + l of `light_state`
-    num_lights: np.ndarray  # (S,) int32
-    light_lane_start: np.ndarray  # (S,) int64: light l governs lane light_lane[light_lane_start[s] + l]
-    # routes, logs, lights: flat
+
+class Bank(NamedTuple):
+    """All compiled scenarios and maps. Records, not more arrays: numba's compile time grows with the number of fields here."""
+
+    scenarios: np.ndarray  # (S,) SCENARIO
+    agents: np.ndarray  # (rows,) AGENT, row agent_start + a
+    log: np.ndarray  # (rows, 10) float64 x, y, yaw, vx, vy, speed, cos yaw, sin yaw, length, width; box centre, time-major
+    log_valid: np.ndarray  # (rows,) bool; gaps up to 1 s filled, tracks alive at the end extrapolated LOOKAHEAD_STEPS
+    path: np.ndarray  # (points, 4) float64 x, y [m], yaw [rad, unwrapped], desired speed [m/s], at equal spacing
+    stops: np.ndarray  # (rows,) STOP, stop lines on paths
+    idm: np.ndarray  # (3, 8) float64 driver model's parameters by AgentType, order of idm.IDMParameters
+    light_state: np.ndarray  # (rows,) int8 LightState; the last one is held for LOOKAHEAD_STEPS past the end
+    light_lane: np.ndarray  # (rows,) int32 lane rows of the map
     route: np.ndarray  # (rows, 3) float64 x, y [m], yaw [rad]
     route_s: np.ndarray  # (rows,) float64 arclength from the route's first point [m]
     on_route: np.ndarray  # (rows,) bool by polygon of the scenario's map (lanes and connectors on the route)
-    log: np.ndarray  # (rows, 10) float64 x, y, yaw, vx, vy, speed, cos yaw, sin yaw, length, width; box centre, time-major
-    log_valid: np.ndarray  # (rows,) bool; gaps up to 1 s filled, tracks alive at the end extrapolated LOOKAHEAD_STEPS
-    light_state: np.ndarray  # (rows,) int8 LightState; the last one is held for LOOKAHEAD_STEPS past the end
-    light_lane: np.ndarray  # (rows,) int32 lane rows of the map
-    # agents of a scenario: flat, row agent_start[s] + a
-    agent_type: np.ndarray  # (rows,) int8 AgentType
-    agent_mode: np.ndarray  # (rows,) int8 LOG, IDM or PLAN
-    agent_first: np.ndarray  # (rows,) int32 first step k >= 0 at which it is valid, -1 = never again
-    agent_static: np.ndarray  # (rows,) bool: it hardly moves in the whole recording; as an IDM agent it stays
-    path_s0: np.ndarray  # (rows,) float64 arclength on its path at step agent_first [m]
-    path_start: np.ndarray  # (rows,) int64 first row of its path in `path`
-    path_count: np.ndarray  # (rows,) int32 points of its path, 0 = none
-    path_ds: np.ndarray  # (rows,) float64 spacing of its path's points [m]
-    stop_start: np.ndarray  # (rows,) int64 first row of the stop lines on its path
-    stop_count: np.ndarray  # (rows,) int32
-    path: np.ndarray  # (points, 4) float64 x, y [m], yaw [rad, unwrapped], desired speed [m/s], at equal spacing
-    stop_s: np.ndarray  # (rows,) float64 arclength of the stop line [m], ascending in a path
-    stop_light: np.ndarray  # (rows,) int32 light l of the scenario that governs it
-    idm: np.ndarray  # (3, 8) float64 driver model's parameters by AgentType, order of idm.IDMParameters
-    # maps: (M,), lanes and their points flat
-    map_polygons: np.ndarray  # (M,) int32 number of polygons
-    map_lane_start: np.ndarray  # (M,) int64: lane l of map m is row map_lane_start[m] + l of the arrays lane_*
-    map_lane_count: np.ndarray  # (M,) int32
-    lane_polygon: np.ndarray  # (lanes,) int32 polygon row of the map
-    lane_limit: np.ndarray  # (lanes,) float64 speed limit [m/s], NaN = unknown
-    lane_connector: np.ndarray  # (lanes,) bool inside an intersection
-    lane_point_start: np.ndarray  # (lanes,) int64 first row of its centreline in `lane_point`
-    lane_point_count: np.ndarray  # (lanes,) int32
-    lane_point: np.ndarray  # (points, 3) float64 x, y [m], yaw [rad] of the centreline, in driving direction
+    maps: np.ndarray  # (M,) MAP
+    lanes: np.ndarray  # (rows,) LANE
+    lane_point: np.ndarray  # (points, 3) float64 x, y [m], yaw [rad] of the centrelines, in driving direction
     map_index: MapIndex  # polygons of all maps: is_drivable(bank.map_index, m, x, y), ...
 
 
 LAYOUT = {  # dtype and columns of the bank's growing tables
-    **dict.fromkeys(("map_row", "start_step", "num_agents", "route_count", "num_lights", "light_lane", "agent_first"), (np.int32,)),
-    **dict.fromkeys(("path_count", "stop_count", "stop_light", "map_polygons", "map_lane_count", "lane_polygon"), (np.int32,)),
-    **dict.fromkeys(("route_start", "on_route_start", "log_start", "agent_start", "light_start", "light_lane_start"), (np.int64,)),
-    **dict.fromkeys(("path_start", "stop_start", "map_lane_start", "lane_point_start"), (np.int64,)),
-    **dict.fromkeys(("on_route", "log_valid", "agent_static", "lane_connector"), (np.bool_,)),
-    **dict.fromkeys(("light_state", "agent_type", "agent_mode"), (np.int8,)),
-    **dict.fromkeys(("speed_limit", "p_ref", "route_s", "path_s0", "path_ds", "stop_s", "lane_limit"), (np.float64,)),
-    "lane_point_count": (np.int32,),
-    "ego_start": (np.float64, (11,)),
-    "vehicle": (np.float64, (4,)),
-    "goal": (np.float64, (2,)),
-    "route": (np.float64, (3,)),
+    "scenarios": (SCENARIO,),
+    "agents": (AGENT,),
     "log": (np.float64, (10,)),
+    "log_valid": (np.bool_,),
     "path": (np.float64, (4,)),
+    "stops": (STOP,),
+    "light_state": (np.int8,),
+    "light_lane": (np.int32,),
+    "route": (np.float64, (3,)),
+    "route_s": (np.float64,),
+    "on_route": (np.bool_,),
+    "maps": (MAP,),
+    "lanes": (LANE,),
     "lane_point": (np.float64, (3,)),
 }
-NO_PATH = (True, 0, 0, 1.0, 0, 0, None)  # static, path start, count, spacing, stop start, count, arclength by step
+NO_PATH = (0, 0, 1.0, 0, 0, None)  # path start, count, spacing, stop start, count, arclength by step
 
 
 def _headings(xy: np.ndarray) -> np.ndarray:
@@ -154,7 +173,7 @@ class ScenarioBank:
         self._bank: Bank | None = None
 
     def __len__(self) -> int:
-        return self._tables["map_row"].rows
+        return self._tables["scenarios"].rows
 
     @property
     def arrays(self) -> Bank:
@@ -194,17 +213,15 @@ class ScenarioBank:
         if id(vector_map) in self._map_rows:
             return self._map_rows[id(vector_map)][0]
         row = self._maps.add(vector_map)
-        tables, offsets = self._tables, vector_map.centerline_offsets
-        heading = np.concatenate([_headings(vector_map.lane_centerline(i)) for i in range(vector_map.num_lanes)] or [np.zeros(0)])
+        tables, count = self._tables, vector_map.num_lanes
+        heading = np.concatenate([_headings(vector_map.lane_centerline(i)) for i in range(count)] or [np.zeros(0)])
         points = tables["lane_point"].append(np.column_stack([vector_map.centerline, heading]))
-        tables["map_polygons"].append_row(vector_map.num_polygons)
-        tables["map_lane_start"].append_row(tables["lane_polygon"].rows)
-        tables["map_lane_count"].append_row(vector_map.num_lanes)
-        tables["lane_polygon"].append(vector_map.lane_polygon)
-        tables["lane_limit"].append(vector_map.lane_speed_limit)
-        tables["lane_connector"].append(vector_map.lane_is_connector)
-        tables["lane_point_start"].append(points + offsets[:-1].astype(np.int64))
-        tables["lane_point_count"].append(np.diff(offsets))
+        lanes = np.zeros(count, LANE)
+        lanes["polygon"], lanes["connector"] = vector_map.lane_polygon, vector_map.lane_is_connector
+        lanes["limit"] = vector_map.lane_speed_limit
+        lanes["point_start"] = points + vector_map.centerline_offsets[:-1].astype(np.int64)
+        lanes["point_count"] = np.diff(vector_map.centerline_offsets)
+        tables["maps"].append_row((vector_map.num_polygons, tables["lanes"].append(lanes), count))
         self._map_rows[id(vector_map)] = (row, vector_map)
         return row
 
@@ -219,58 +236,61 @@ class ScenarioBank:
         return _Recording(scenario, log_start, valid, light_start, light_lane_start)
 
     def _add_scenario(self, scenario: Scenario, recording: _Recording, map_row: int) -> int:
-        tables, agents, k = self._tables, len(scenario.tracks), scenario.start_step
-        tables["start_step"].append_row(k)
-        tables["num_agents"].append_row(agents)
-        tables["ego_start"].append_row(initial_ego_state(scenario))
-        ego = scenario.ego
-        tables["vehicle"].append_row((ego.length, ego.width, ego.wheel_base, ego.rear_axle_to_center))
-        tables["speed_limit"].append_row(_start_speed_limit(scenario))
+        ego, lights, agents, k = scenario.ego, len(scenario.lights.lanes), len(scenario.tracks), scenario.start_step
+        route_start, on_route_start = self._add_route(scenario)
         progress = scenario.reference.progress if scenario.reference else {}
-        tables["p_ref"].append_row(progress.get(self.horizon_s, np.nan))
-        tables["goal"].append_row(scenario.route.goal)
-        self._add_route(scenario)
-        tables["log_start"].append_row(recording.log_start + k * agents)
-        tables["light_start"].append_row(recording.light_start + k * len(scenario.lights.lanes))
-        tables["num_lights"].append_row(len(scenario.lights.lanes))
-        tables["light_lane_start"].append_row(recording.light_lane_start)
-        tables["agent_start"].append_row(tables["agent_type"].rows)
-        self._add_agents(scenario, recording)
-        return tables["map_row"].append_row(map_row)  # last: its rows are the bank's length
+        fields = {
+            "map_row": map_row,
+            "start_step": k,
+            "num_agents": agents,
+            "num_lights": lights,
+            "log_start": recording.log_start + k * agents,
+            "agent_start": self._tables["agents"].append(self._agents(scenario, recording)),
+            "light_start": recording.light_start + k * lights,
+            "light_lane_start": recording.light_lane_start,
+            "route_start": route_start,
+            "route_count": len(scenario.route.centerline),
+            "on_route_start": on_route_start,
+            "speed_limit": _start_speed_limit(scenario),
+            "p_ref": progress.get(self.horizon_s, math.nan),
+            "goal_x": scenario.route.goal[0],
+            "goal_y": scenario.route.goal[1],
+            "length": ego.length,
+            "width": ego.width,
+            "wheel_base": ego.wheel_base,
+            "rear_axle_to_center": ego.rear_axle_to_center,
+            "ego": initial_ego_state(scenario),
+        }
+        return self._tables["scenarios"].append_row(tuple(fields[name] for name in SCENARIO.names))
 
-    def _add_route(self, scenario: Scenario) -> None:
-        tables, xyz = self._tables, scenario.route.centerline
-        if xyz.ndim != 2 or xyz.shape[1] != 3 or len(xyz) < 2 or not np.isfinite(xyz).all():
-            raise DataError(f"{xyz.shape} is not 2 or more finite points x, y, yaw", scenario=scenario.id, field="route.centerline")
-        tables["route_start"].append_row(tables["route"].append(xyz))
-        tables["route_count"].append_row(len(xyz))
-        tables["route_s"].append(np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(xyz[:, :2], axis=0).T))]))
+    def _add_route(self, scenario: Scenario) -> tuple[int, int]:
+        """Returns the first rows of the route's points and of the flags by polygon."""
+        tables, poses = self._tables, scenario.route.centerline
+        if poses.ndim != 2 or poses.shape[1] != 3 or len(poses) < 2 or not np.isfinite(poses).all():
+            problem = f"shape {poses.shape} is not 2 or more finite points x, y, yaw"
+            raise DataError(problem, scenario=scenario.id, field="route.centerline")
+        tables["route_s"].append(np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(poses[:, :2], axis=0).T))]))
         flags = np.zeros(scenario.vector_map.num_polygons, np.bool_)
         flags[scenario.vector_map.lane_polygon[scenario.route.lanes]] = True
-        tables["on_route_start"].append_row(tables["on_route"].append(flags))
+        return tables["route"].append(poses), tables["on_route"].append(flags)
 
-    def _add_agents(self, scenario: Scenario, recording: _Recording) -> None:
-        """Adds the rows agent_*, path_* and stop_* of every track."""
-        tables, tracks, k = self._tables, scenario.tracks, scenario.start_step
-        ahead = recording.valid[k:]
-        first = np.where(ahead.any(0), ahead.argmax(0), -1)
-        mode = np.array([self._mode(token, kind) for token, kind in zip(tracks.tokens, tracks.types, strict=True)], np.int8)
-        tables["agent_type"].append(tracks.types)
-        tables["agent_mode"].append(mode)
-        tables["agent_first"].append(first)
-        for a in range(len(tracks)):
-            static, start, count, spacing, stop_start, stop_count, s_at_step = NO_PATH
-            if a > 0 and mode[a] == IDM and first[a] >= 0:
-                if a not in recording.paths:
-                    recording.paths[a] = self._add_path(scenario, recording, a)
-                static, start, count, spacing, stop_start, stop_count, s_at_step = recording.paths[a]
-            tables["agent_static"].append_row(static)
-            tables["path_start"].append_row(start)
-            tables["path_count"].append_row(count)
-            tables["path_ds"].append_row(spacing)
-            tables["path_s0"].append_row(s_at_step[k + first[a]] if count else 0.0)
-            tables["stop_start"].append_row(stop_start)
-            tables["stop_count"].append_row(stop_count)
+    def _agents(self, scenario: Scenario, recording: _Recording) -> np.ndarray:
+        """Returns (agents,) AGENT rows; paths of IDM agents are built where the recording has none yet."""
+        tracks, k = scenario.tracks, scenario.start_step
+        rows, ahead = np.zeros(len(tracks), AGENT), recording.valid[k:]
+        rows["type"] = tracks.types
+        rows["mode"] = [self._mode(token, kind) for token, kind in zip(tracks.tokens, tracks.types, strict=True)]
+        rows["first"] = np.where(ahead.any(0), ahead.argmax(0), -1)
+        rows["path_ds"] = 1.0
+        for a in 1 + np.flatnonzero((rows["mode"][1:] == IDM) & (rows["first"][1:] >= 0)):
+            if a not in recording.paths:
+                recording.paths[a] = self._add_path(scenario, recording, a)
+            start, count, spacing, stop_start, stop_count, s_at_step = recording.paths[a]
+            row = rows[a]
+            row["path_start"], row["path_count"], row["path_ds"] = start, count, spacing
+            row["stop_start"], row["stop_count"] = stop_start, stop_count
+            row["path_s0"] = s_at_step[k + row["first"]] if count else 0.0
+        return rows
 
     def _mode(self, token: str, kind: int) -> int:
         if kind > AgentType.BICYCLE:
@@ -290,7 +310,7 @@ class ScenarioBank:
         s, lights = stop_lines(path.points, path.spacing, recording.governed)
         if kind == AgentType.PEDESTRIAN:
             s, lights = s[:0], lights[:0]  # lights of lanes are for those who drive on them
-        start = self._tables["path"].append(path.points)
-        stop_start = self._tables["stop_s"].append(s)
-        self._tables["stop_light"].append(lights)
-        return False, start, len(path.points), path.spacing, stop_start, len(s), path.s_at_step
+        stops = np.zeros(len(s), STOP)
+        stops["s"], stops["light"] = s, lights
+        start, stop_start = self._tables["path"].append(path.points), self._tables["stops"].append(stops)
+        return start, len(path.points), path.spacing, stop_start, len(s), path.s_at_step

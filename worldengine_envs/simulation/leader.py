@@ -22,17 +22,17 @@ def path_row(position, spacing, count):
 
 
 @njit(cache=True, nogil=True)
-def light_gap(stop_s, stop_light, start, count, light_state, lights, p, front, speed):
+def light_gap(stops, start, count, light_state, lights, p, front, speed):
     """Returns the distance from an agent's front to the stop line that it must keep to [m], infinity if there is none.
 
     A red line counts if the agent can stop by full braking, a yellow one if comfortable braking is enough.
     """
     for i in range(start, start + count):
-        gap = stop_s[i] - front
+        gap = stops[i].s - front
         room = gap + STOPPED_BEYOND_M
         if room < 0.0:
             continue
-        state = light_state[lights + stop_light[i]]
+        state = light_state[lights + stops[i].light]
         if (state == RED and speed * speed <= 2.0 * p[B_MAX] * room) or (
             state == YELLOW and speed * speed <= 2.0 * p[B_COMFORT] * room
         ):
@@ -41,7 +41,7 @@ def light_gap(stop_s, stop_light, start, count, light_state, lights, p, front, s
 
 
 @njit(cache=True, nogil=True)
-def find_leader(agents, sizes, present, n, me, path, first, count, spacing, position, reach, half_corridor):
+def find_leader(agents, sizes, present, n, me, path, record, position, reach, half_corridor):
     """Finds the nearest agent whose box reaches into the corridor along a path.
 
     Boxes far from the stretch ahead are rejected by one circle around it. For the others the path is walked by steps that cannot
@@ -50,7 +50,7 @@ def find_leader(agents, sizes, present, n, me, path, first, count, spacing, posi
     Args:
         agents: (A, 8) x, y, yaw, vx, vy, speed, cos, sin of box centres; sizes (A, 2) length, width; present (A,).
         n: Number of agents; me: the row that looks.
-        path: (rows, 4), of which rows first..first + count belong to the agent, ``spacing`` metres apart.
+        path, record: (rows, 4) points of all paths, and which of them are this agent's (bank.AGENT).
         position, reach: Its arclength, and how far it looks along its path [m].
         half_corridor: Half its width and the margin [m].
 
@@ -59,6 +59,7 @@ def find_leader(agents, sizes, present, n, me, path, first, count, spacing, posi
     """
     best, best_speed = math.inf, 0.0
     half_length = 0.5 * sizes[me, 0]
+    first, count, spacing = record.path_start, record.path_count, record.path_ds
     i, t = path_row(position + 0.5 * reach, spacing, count)
     mx = path[first + i, 0] + t * (path[first + i + 1, 0] - path[first + i, 0])
     my = path[first + i, 1] + t * (path[first + i + 1, 1] - path[first + i, 1])

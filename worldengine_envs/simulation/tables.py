@@ -31,7 +31,7 @@ class GrowingTable:
 
     def append_row(self, row) -> int:
         """Adds one row and returns its number."""
-        return self.append(np.asarray(row, self.data.dtype)[None])
+        return self.append(np.array([row], self.data.dtype))
 
     def _grow(self, needed: int) -> None:
         capacity = max(needed, 2 * len(self.data))

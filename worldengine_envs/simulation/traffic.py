@@ -20,68 +20,62 @@ OFFSET_FADE_M = 5.0  # an IDM agent's offset from its path fades out while it dr
 
 
 @njit(cache=True, nogil=True)
-def place_logged(bank, worlds, w, a, row):
-    """Puts an agent where row ``row`` of the log has it."""
+def place(log_row, agent, size):
+    """Puts an agent (8,) with its size (2,) where a row (10,) of the log has it."""
     for c in range(8):
-        worlds.agents[w, a, c] = bank.log[row, c]
-    worlds.agent_size[w, a, 0] = bank.log[row, 8]
-    worlds.agent_size[w, a, 1] = bank.log[row, 9]
+        agent[c] = log_row[c]
+    size[0], size[1] = log_row[8], log_row[9]
 
 
 @njit(cache=True, nogil=True)
-def enter(bank, worlds, w, a, row, agent_row):
-    """Lets an agent begin to exist at a logged pose; an IDM agent remembers how far that is from its path."""
-    place_logged(bank, worlds, w, a, row)
-    worlds.present[w, a] = True
-    worlds.acceleration[w, a] = 0.0
-    worlds.path_position[w, a] = bank.path_s0[agent_row]
-    for c in range(3):
-        worlds.path_offset[w, a, c] = 0.0
-    if worlds.mode[w, a] == IDM and bank.path_count[agent_row] > 0:
-        first, spacing = bank.path_start[agent_row], bank.path_ds[agent_row]
-        i, t = path_row(worlds.path_position[w, a], spacing, bank.path_count[agent_row])
-        for c in range(2):
-            on_path = bank.path[first + i, c] + t * (bank.path[first + i + 1, c] - bank.path[first + i, c])
-            worlds.path_offset[w, a, c] = worlds.agents[w, a, c] - on_path
-        on_path = bank.path[first + i, 2] + t * (bank.path[first + i + 1, 2] - bank.path[first + i, 2])
-        worlds.path_offset[w, a, 2] = wrap_angle(worlds.agents[w, a, 2] - on_path)
+def start_on_path(record, path, agent, offset):
+    """Returns the arclength of an agent (8,) that begins to exist and writes how far it is from its path to ``offset`` (3,)."""
+    offset[:] = 0.0
+    if record.path_count > 0:
+        i, t = path_row(record.path_s0, record.path_ds, record.path_count)
+        i += record.path_start
+        for c in range(3):
+            offset[c] = agent[c] - path[i, c] - t * (path[i + 1, c] - path[i, c])
+        offset[2] = wrap_angle(offset[2])
+    return record.path_s0
 
 
 @njit(cache=True, nogil=True)
 def accelerate_agents(bank, worlds, w):
     """Lets every IDM agent of a world choose its acceleration for the next step."""
-    s = worlds.scenario[w]
-    base, n = bank.agent_start[s], bank.num_agents[s]
-    lights = bank.light_start[s] + worlds.step[w] * bank.num_lights[s]
-    agents, sizes, present = worlds.agents[w], worlds.agent_size[w], worlds.present[w]
+    scenario = bank.scenarios[worlds.scenario[w]]
+    n, lights = scenario.num_agents, scenario.light_start + worlds.step[w] * scenario.num_lights
+    agents, sizes, present, mode = worlds.agents[w], worlds.agent_size[w], worlds.present[w], worlds.mode[w]
+    records, path, stops, light_state, idm = bank.agents, bank.path, bank.stops, bank.light_state, bank.idm
+    position, acceleration = worlds.path_position[w], worlds.acceleration[w]
     for a in range(1, n):
-        row = base + a
-        if worlds.mode[w, a] != IDM or not present[a] or bank.path_count[row] == 0:
+        if mode[a] != IDM or not present[a]:
             continue
-        p = bank.idm[bank.agent_type[row]]
-        position, speed = worlds.path_position[w, a], agents[a, 5]
-        first, count, spacing = bank.path_start[row], bank.path_count[row], bank.path_ds[row]
-        i, t = path_row(position, spacing, count)
-        desired = bank.path[first + i, 3] + t * (bank.path[first + i + 1, 3] - bank.path[first + i, 3])
-        remaining = (count - 1) * spacing - position
-        reach = min(look_ahead(p, speed), remaining)
+        record = records[scenario.agent_start + a]
+        if record.path_count == 0:
+            continue
+        p, speed = idm[record.type], agents[a, 5]
+        i, t = path_row(position[a], record.path_ds, record.path_count)
+        i += record.path_start
+        desired = path[i, 3] + t * (path[i + 1, 3] - path[i, 3])
+        remaining = (record.path_count - 1) * record.path_ds - position[a]
         braking = interaction(p, speed, remaining + p[MIN_GAP], 0.0)  # it stops where its path ends
-        if bank.stop_count[row] > 0:
-            front = position + 0.5 * sizes[a, 0]
-            stop_start, stop_count = bank.stop_start[row], bank.stop_count[row]
-            gap = light_gap(bank.stop_s, bank.stop_light, stop_start, stop_count, bank.light_state, lights, p, front, speed)
+        if record.stop_count > 0:
+            front = position[a] + 0.5 * sizes[a, 0]
+            gap = light_gap(stops, record.stop_start, record.stop_count, light_state, lights, p, front, speed)
             braking = max(braking, interaction(p, speed, gap, 0.0))
+        reach = min(look_ahead(p, speed), remaining)
         gap, leader_speed = find_leader(
-            agents, sizes, present, n, a, bank.path, first, count, spacing, position, reach, 0.5 * sizes[a, 1] + p[MARGIN]
+            agents, sizes, present, n, a, path, record, position[a], reach, 0.5 * sizes[a, 1] + p[MARGIN]
         )
         if gap < math.inf:
             braking = max(braking, interaction(p, speed, gap, leader_speed))
         wanted = free_acceleration(p, speed, desired) - braking
-        worlds.acceleration[w, a] = min(max(wanted, -p[B_MAX]), p[A_MAX])
+        acceleration[a] = min(max(wanted, -p[B_MAX]), p[A_MAX])
 
 
 @njit(cache=True, nogil=True)
-def _drive_on(agent, offset, path, first, count, spacing, position, acceleration):
+def _drive_on(agent, offset, record, path, position, acceleration):
     """Moves an IDM agent (8,) along its path for one step and returns its new arclength."""
     speed = agent[5]
     new_speed = speed + acceleration * STEP_S
@@ -89,7 +83,7 @@ def _drive_on(agent, offset, path, first, count, spacing, position, acceleration
         distance = 0.5 * (speed + new_speed) * STEP_S
     else:  # it comes to a stop within the step
         distance, new_speed = -0.5 * speed * speed / acceleration, 0.0
-    end = (count - 1) * spacing
+    end = (record.path_count - 1) * record.path_ds
     if position + distance >= end:
         distance, new_speed = end - position, 0.0
     agent[5] = new_speed
@@ -98,14 +92,15 @@ def _drive_on(agent, offset, path, first, count, spacing, position, acceleration
         return position
     position += distance
     fade = max(1.0 - distance / OFFSET_FADE_M, 0.0)
-    i, t = path_row(position, spacing, count)
-    dx, dy = path[first + i + 1, 0] - path[first + i, 0], path[first + i + 1, 1] - path[first + i, 1]
+    i, t = path_row(position, record.path_ds, record.path_count)
+    i += record.path_start
+    dx, dy = path[i + 1, 0] - path[i, 0], path[i + 1, 1] - path[i, 1]
     for c in range(3):
         offset[c] *= fade
-    agent[0] = path[first + i, 0] + t * dx + offset[0]
-    agent[1] = path[first + i, 1] + t * dy + offset[1]
-    agent[2] = wrap_angle(path[first + i, 2] + t * (path[first + i + 1, 2] - path[first + i, 2]) + offset[2])
-    agent[3], agent[4] = new_speed * dx / spacing, new_speed * dy / spacing
+    agent[0] = path[i, 0] + t * dx + offset[0]
+    agent[1] = path[i, 1] + t * dy + offset[1]
+    agent[2] = wrap_angle(path[i, 2] + t * (path[i + 1, 2] - path[i, 2]) + offset[2])
+    agent[3], agent[4] = new_speed * dx / record.path_ds, new_speed * dy / record.path_ds
     agent[6], agent[7] = math.cos(agent[2]), math.sin(agent[2])
     return position
 
@@ -123,19 +118,19 @@ def _follow_plan(agent, plan, k):
 
 
 @njit(cache=True, nogil=True)
-def _is_clear(worlds, w, n, x, y, cos, sin, length, width):
-    """Whether a box touches nobody present, the ego included."""
+def _is_clear(agents, sizes, present, n, log_row):
+    """Whether the box of a row (10,) of the log touches nobody present, the ego included."""
+    length, width = log_row[8], log_row[9]
     radius = 0.5 * math.sqrt(length * length + width * width)
     for j in range(n):
-        if not worlds.present[w, j]:
+        dx, dy = agents[j, 0] - log_row[0], agents[j, 1] - log_row[1]
+        reach = radius + 0.5 * (sizes[j, 0] + sizes[j, 1])
+        if not present[j] or dx * dx + dy * dy > reach * reach:
             continue
-        dx, dy = worlds.agents[w, j, 0] - x, worlds.agents[w, j, 1] - y
-        other_length, other_width = worlds.agent_size[w, j, 0], worlds.agent_size[w, j, 1]
-        reach = radius + 0.5 * (other_length + other_width)
-        if dx * dx + dy * dy > reach * reach:
-            continue
-        cos_j, sin_j = worlds.agents[w, j, 6], worlds.agents[w, j, 7]
-        if boxes_overlap(0.0, 0.0, cos, sin, length / 2, width / 2, dx, dy, cos_j, sin_j, other_length / 2, other_width / 2):
+        half_length, half_width = 0.5 * sizes[j, 0], 0.5 * sizes[j, 1]
+        if boxes_overlap(
+            0.0, 0.0, log_row[6], log_row[7], length / 2, width / 2, dx, dy, agents[j, 6], agents[j, 7], half_length, half_width
+        ):
             return False
     return True
 
@@ -143,51 +138,45 @@ def _is_clear(worlds, w, n, x, y, cos, sin, length, width):
 @njit(cache=True, nogil=True)
 def _appear(bank, worlds, w, k):
     """Lets agents begin to exist whose time has come, in the order of rows, unless they would touch somebody."""
-    s = worlds.scenario[w]
-    base, n = bank.agent_start[s], bank.num_agents[s]
+    scenario, records, log, valid = bank.scenarios[worlds.scenario[w]], bank.agents, bank.log, bank.log_valid
+    agents, sizes, present, mode = worlds.agents[w], worlds.agent_size[w], worlds.present[w], worlds.mode[w]
+    position, offset, acceleration, path = worlds.path_position[w], worlds.path_offset[w], worlds.acceleration[w], bank.path
+    n = scenario.num_agents
     for a in range(1, n):
-        if worlds.present[w, a]:
+        if present[a]:
             continue
-        step = k
-        if worlds.mode[w, a] != LOG:
-            step = bank.agent_first[base + a]
+        record, step = records[scenario.agent_start + a], k
+        if mode[a] != LOG:
+            step = record.first
             if step < 0 or step > k:
                 continue
-        row = bank.log_start[s] + step * n + a
-        log = bank.log[row]
-        if bank.log_valid[row] and _is_clear(worlds, w, n, log[0], log[1], log[6], log[7], log[8], log[9]):
-            enter(bank, worlds, w, a, row, base + a)
+        row = scenario.log_start + step * n + a
+        if valid[row] and _is_clear(agents, sizes, present, n, log[row]):
+            place(log[row], agents[a], sizes[a])
+            present[a], acceleration[a] = True, 0.0
+            position[a] = start_on_path(record, path, agents[a], offset[a])
 
 
 @njit(cache=True, nogil=True)
 def move_agents(bank, worlds, w, k):
     """Moves everyone but the ego to step ``k``."""
-    s = worlds.scenario[w]
-    base, n = bank.agent_start[s], bank.num_agents[s]
-    log_row = bank.log_start[s] + k * n
+    scenario, records, log, valid, path = bank.scenarios[worlds.scenario[w]], bank.agents, bank.log, bank.log_valid, bank.path
+    agents, sizes, present, mode = worlds.agents[w], worlds.agent_size[w], worlds.present[w], worlds.mode[w]
+    position, offset, acceleration, plans = worlds.path_position[w], worlds.path_offset[w], worlds.acceleration[w], worlds.plans[w]
+    log_row = scenario.log_start + k * scenario.num_agents
     absent = False
-    for a in range(1, n):
-        mode = worlds.mode[w, a]
-        if mode == LOG and not bank.log_valid[log_row + a]:
-            worlds.present[w, a] = False
-        elif not worlds.present[w, a]:
+    for a in range(1, scenario.num_agents):
+        if mode[a] == LOG and not valid[log_row + a]:
+            present[a] = False
+        elif not present[a]:
             absent = True
-        elif mode == LOG:
-            place_logged(bank, worlds, w, a, log_row + a)
-        elif mode == IDM:
-            row = base + a
-            if bank.path_count[row] > 0:
-                worlds.path_position[w, a] = _drive_on(
-                    worlds.agents[w, a],
-                    worlds.path_offset[w, a],
-                    bank.path,
-                    bank.path_start[row],
-                    bank.path_count[row],
-                    bank.path_ds[row],
-                    worlds.path_position[w, a],
-                    worlds.acceleration[w, a],
-                )
+        elif mode[a] == LOG:
+            place(log[log_row + a], agents[a], sizes[a])
+        elif mode[a] == IDM:
+            record = records[scenario.agent_start + a]
+            if record.path_count > 0:
+                position[a] = _drive_on(agents[a], offset[a], record, path, position[a], acceleration[a])
         else:
-            _follow_plan(worlds.agents[w, a], worlds.plans[w, a], k)
+            _follow_plan(agents[a], plans[a], k)
     if absent:
         _appear(bank, worlds, w, k)

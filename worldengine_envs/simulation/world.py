@@ -12,11 +12,14 @@ import numpy as np
 from numba import njit
 
 from worldengine_envs.scenario.types import STEP_S
+from worldengine_envs.simulation.bank import LOG
 from worldengine_envs.simulation.bicycle import (
     AX,
+    AY,
     STEERING,
     STEERING_RATE,
     VX,
+    VY,
     YAW,
     YAW_ACCELERATION,
     YAW_RATE,
@@ -25,7 +28,7 @@ from worldengine_envs.simulation.bicycle import (
     advance,
 )
 from worldengine_envs.simulation.geometry import wrap_angle
-from worldengine_envs.simulation.traffic import accelerate_agents, enter, move_agents
+from worldengine_envs.simulation.traffic import accelerate_agents, move_agents, place, start_on_path
 
 
 class Worlds(NamedTuple):
@@ -65,40 +68,37 @@ def make_worlds(num_worlds: int, max_agents: int, horizon_steps: int, plan_steps
 
 
 @njit(cache=True, nogil=True)
-def _record_ego(bank, worlds, w):
-    """Writes the ego's box into agent row 0 and its state into the history."""
-    ego, k = worlds.ego[w], worlds.step[w]
+def _record_ego(ego, to_center, box, history, k):
+    """Writes the ego's box into its agent row (8,) and its state into row ``k`` of the history (H + 1, 11)."""
     cos, sin = math.cos(ego[YAW]), math.sin(ego[YAW])
-    to_center = bank.vehicle[worlds.scenario[w], 3]
-    box = worlds.agents[w, 0]
     box[0], box[1], box[2] = ego[X] + to_center * cos, ego[Y] + to_center * sin, ego[YAW]
     box[3], box[4], box[5] = ego[VX] * cos, ego[VX] * sin, ego[VX]
     box[6], box[7] = cos, sin
-    if k < worlds.ego_history.shape[1]:
+    if k < len(history):
         for c in range(11):
-            worlds.ego_history[w, k, c] = ego[c]
+            history[k, c] = ego[c]
 
 
 @njit(cache=True, nogil=True)
 def reset_world(bank, worlds, w, s):
     """Puts world ``w`` at the start of scenario ``s``: everyone who is valid there exists, where the log has them."""
     worlds.scenario[w], worlds.step[w] = s, 0
+    scenario, records, log, valid, path = bank.scenarios[s], bank.agents, bank.log, bank.log_valid, bank.path
+    ego, agents, sizes, present, mode = worlds.ego[w], worlds.agents[w], worlds.agent_size[w], worlds.present[w], worlds.mode[w]
+    position, offset, acceleration = worlds.path_position[w], worlds.path_offset[w], worlds.acceleration[w]
+    agents[:], sizes[:], present[:], mode[:] = 0.0, 0.0, False, LOG
+    position[:], offset[:], acceleration[:] = 0.0, 0.0, 0.0
     for c in range(11):
-        worlds.ego[w, c] = bank.ego_start[s, c]
-    worlds.agents[w] = 0.0
-    worlds.agent_size[w] = 0.0
-    worlds.present[w] = False
-    worlds.mode[w] = 0
-    worlds.acceleration[w] = 0.0
-    worlds.path_position[w] = 0.0
-    worlds.path_offset[w] = 0.0
-    worlds.present[w, 0] = True
-    worlds.agent_size[w, 0, 0], worlds.agent_size[w, 0, 1] = bank.vehicle[s, 0], bank.vehicle[s, 1]
-    _record_ego(bank, worlds, w)
-    for a in range(1, bank.num_agents[s]):
-        worlds.mode[w, a] = bank.agent_mode[bank.agent_start[s] + a]
-        if bank.log_valid[bank.log_start[s] + a]:
-            enter(bank, worlds, w, a, bank.log_start[s] + a, bank.agent_start[s] + a)
+        ego[c] = scenario.ego[c]
+    present[0], sizes[0, 0], sizes[0, 1] = True, scenario.length, scenario.width
+    _record_ego(ego, scenario.rear_axle_to_center, agents[0], worlds.ego_history[w], 0)
+    for a in range(1, scenario.num_agents):
+        record, row = records[scenario.agent_start + a], scenario.log_start + a
+        mode[a] = record.mode
+        if valid[row]:
+            place(log[row], agents[a], sizes[a])
+            present[a] = True
+            position[a] = start_on_path(record, path, agents[a], offset[a])
 
 
 @njit(cache=True, nogil=True)
@@ -120,19 +120,32 @@ def step_world(bank, worlds, w, acceleration, steering_rate, stop_at_zero=True):
         stop_at_zero: Whether the ego stands once its speed would fall below 0 (the environments'); else it reverses (the scorer's).
     """
     accelerate_agents(bank, worlds, w)
-    ego = worlds.ego[w]
+    scenario, ego = bank.scenarios[worlds.scenario[w]], worlds.ego[w]
     speed, yaw_rate = ego[VX], ego[YAW_RATE]
-    advance(ego, acceleration, steering_rate, bank.vehicle[worlds.scenario[w], 2])
+    advance(ego, acceleration, steering_rate, scenario.wheel_base)
     if stop_at_zero and ego[VX] < 0.0:
         _stop_at_zero(ego, speed, yaw_rate)
-    _finish_step(bank, worlds, w)
+    k = worlds.step[w] + 1
+    worlds.step[w] = k
+    _record_ego(ego, scenario.rear_axle_to_center, worlds.agents[w, 0], worlds.ego_history[w], k)
+    move_agents(bank, worlds, w, k)
 
 
 @njit(cache=True, nogil=True)
 def move_ego(bank, worlds, w, x, y, yaw):
     """As ``step_world``, but the ego is put at a rear-axle pose (``perfect`` tracking); its motion follows by differences."""
     accelerate_agents(bank, worlds, w)
-    ego, wheel_base = worlds.ego[w], bank.vehicle[worlds.scenario[w], 2]
+    scenario, ego = bank.scenarios[worlds.scenario[w]], worlds.ego[w]
+    _put_ego(ego, x, y, yaw, scenario.wheel_base)
+    k = worlds.step[w] + 1
+    worlds.step[w] = k
+    _record_ego(ego, scenario.rear_axle_to_center, worlds.agents[w, 0], worlds.ego_history[w], k)
+    move_agents(bank, worlds, w, k)
+
+
+@njit(cache=True, nogil=True)
+def _put_ego(ego, x, y, yaw, wheel_base):
+    """Moves the ego's state (11,) to a pose and derives speed, acceleration, steering and yaw rate from the difference."""
     speed, yaw_rate, steering = ego[VX], ego[YAW_RATE], ego[STEERING]
     turn = wrap_angle(yaw - ego[YAW])
     bearing = ego[YAW] + 0.5 * turn  # of the chord of an arc
@@ -141,18 +154,10 @@ def move_ego(bank, worlds, w, x, y, yaw):
     ego[AX] = (ego[VX] - speed) / STEP_S
     ego[YAW_RATE] = turn / STEP_S
     ego[YAW_ACCELERATION] = (ego[YAW_RATE] - yaw_rate) / STEP_S
-    ego[STEERING] = math.atan(wheel_base * ego[YAW_RATE] / ego[VX]) if abs(ego[VX]) >= 1.0 else steering
+    if abs(ego[VX]) >= 1.0:
+        ego[STEERING] = math.atan(wheel_base * ego[YAW_RATE] / ego[VX])
     ego[STEERING_RATE] = (ego[STEERING] - steering) / STEP_S
-    ego[4] = ego[6] = 0.0
-    _finish_step(bank, worlds, w)
-
-
-@njit(cache=True, nogil=True)
-def _finish_step(bank, worlds, w):
-    """Counts the step, records the ego, moves everyone else."""
-    worlds.step[w] += 1
-    _record_ego(bank, worlds, w)
-    move_agents(bank, worlds, w, worlds.step[w])
+    ego[VY] = ego[AY] = 0.0
 
 
 @njit(cache=True, nogil=True)
