@@ -35,7 +35,7 @@ def complete_graph(lanes, derived: set[str]) -> LaneGraph:
         derived.add("lane_successors")
         successors = _link(lanes)
     if any(lane.left or lane.right for lane in lanes):
-        left, right = (_first_known([getattr(lane, side) for lane in lanes], row_of) for side in ("left", "right"))
+        left, right = (_given_neighbours(lanes, [getattr(lane, side) for lane in lanes], row_of) for side in ("left", "right"))
     else:
         derived.add("lane_neighbours")
         left, right = _neighbours(lanes, connector)
@@ -92,9 +92,21 @@ def _link(lanes) -> list[list[int]]:
     return out
 
 
-def _first_known(names: list[list[str]], row_of: dict[str, int]) -> np.ndarray:
-    rows = [[row_of[name] for name in some if name in row_of and row_of[name] != row] for row, some in enumerate(names)]
-    return np.array([some[0] if some else -1 for some in rows], np.int32)
+def _given_neighbours(lanes, names: list[list[str]], row_of: dict[str, int]) -> np.ndarray:
+    """Returns (lanes,) the first named neighbour that runs the same way where it is beside the lane (some formats name oncoming ones)."""
+    shapely = require("shapely")
+    out = np.full(len(lanes), -1, np.int32)
+    pairs = [(row, row_of[name]) for row, some in enumerate(names) for name in some if row_of.get(name, row) != row]
+    if not pairs:
+        return out
+    lines = np.array([shapely.LineString(lane.center) for lane in lanes])
+    own, other = lines[[a for a, _ in pairs]], lines[[b for _, b in pairs]]
+    middle = shapely.line_interpolate_point(own, 0.5, normalized=True)
+    headings = _headings_at(own, shapely.length(own) / 2), _headings_at(other, shapely.line_locate_point(other, middle))
+    for (row, neighbour), same in zip(pairs, np.cos(headings[0] - headings[1]) > 0.5, strict=True):
+        if same and out[row] < 0:
+            out[row] = neighbour
+    return out
 
 
 def _neighbours(lanes, connector) -> tuple[np.ndarray, np.ndarray]:

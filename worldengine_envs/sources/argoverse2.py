@@ -1,0 +1,267 @@
+"""Argoverse 2 sensor logs: annotations in the ego frame, ego poses, the HD map of the log."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from worldengine_envs.errors import DataError
+from worldengine_envs.scenario.types import AgentType, CameraRig, Scenario, VehicleParameters
+from worldengine_envs.sources.feather import read_columns
+from worldengine_envs.sources.lane_shapes import largest_ring, resample_line
+from worldengine_envs.sources.optional import require
+from worldengine_envs.sources.recording import RawRecording, make_recording
+from worldengine_envs.sources.road import RawLane, RawRoad
+from worldengine_envs.sources.tracks import RawTrack, wrap
+
+LICENCE = "CC BY-NC-SA 4.0"
+ANNOTATIONS = ("annotations_with_ego.feather", "annotations.feather")
+EGO_POSES = "city_SE3_egovehicle.feather"
+POSE = ("timestamp_ns", "qw", "qx", "qy", "qz", "tx_m", "ty_m", "tz_m")
+TYPES = {
+    AgentType.VEHICLE: (
+        "REGULAR_VEHICLE LARGE_VEHICLE BUS BOX_TRUCK TRUCK VEHICULAR_TRAILER TRUCK_CAB SCHOOL_BUS ARTICULATED_BUS RAILED_VEHICLE "
+        "MOTORCYCLE MOTORCYCLIST EGO_VEHICLE"
+    ),
+    AgentType.PEDESTRIAN: "PEDESTRIAN STROLLER WHEELCHAIR OFFICIAL_SIGNALER DOG ANIMAL",
+    AgentType.BICYCLE: "BICYCLE BICYCLIST WHEELED_DEVICE WHEELED_RIDER",
+    AgentType.TRAFFIC_CONE: "CONSTRUCTION_CONE CONSTRUCTION_BARREL",
+    AgentType.CZONE_SIGN: "SIGN STOP_SIGN MOBILE_PEDESTRIAN_CROSSING_SIGN MESSAGE_BOARD_TRAILER TRAFFIC_LIGHT_TRAILER",
+}
+TYPE_OF = {name: kind for kind, names in TYPES.items() for name in names.split()}
+CAR_LANES = ("VEHICLE", "BUS")
+MAX_ROWS = 2_000_000
+MAX_JSON_BYTES = 64 * 2**20
+
+
+def read_argoverse2(path: str | Path) -> Iterator[Scenario]:
+    """Yields the recording of one sensor log folder, at 0.1 s, start step 0, local coordinates.
+
+    Raises:
+        DataError: Names the file and the field that is not what it has to be, or says that the folder is no sensor log.
+    """
+    require("shapely")
+    require("pyarrow.feather")
+    folder = Path(path)
+    try:
+        yield make_recording(_read(folder))
+    except DataError as error:
+        if error.file:
+            raise
+        raise DataError(error.problem, file=folder, field=error.field, remedy=error.remedy) from None
+
+
+def argoverse2_logs(source: str | Path) -> list[Path]:
+    """Returns the logs under a folder, in order: the folder itself, or those below it; motion forecasting is listed to be refused."""
+    source = Path(source)
+    if source.is_file():
+        return [source]
+    names = (*ANNOTATIONS, EGO_POSES)
+    folders = {p.parent for name in names for p in source.rglob(name)} | {p.parent for p in source.rglob("scenario_*.parquet")}
+    return sorted(folders)
+
+
+def _read(folder: Path) -> RawRecording:
+    annotations = next((folder / name for name in ANNOTATIONS if (folder / name).is_file()), None)
+    if annotations is None or not (folder / EGO_POSES).is_file():
+        raise DataError(*_what_is_missing(folder, annotations), file=folder, remedy=f"A sensor log has {ANNOTATIONS[1]}, {EGO_POSES} and map/")
+    derived: set[str] = set()
+    rows = read_columns(annotations, (*POSE, "length_m", "width_m", "height_m", "track_uuid", "category"), MAX_ROWS)
+    poses = read_columns(folder / EGO_POSES, POSE, MAX_ROWS)
+    stamps, ego_xy, ego_yaw = _ego_at(rows["timestamp_ns"], poses, folder / EGO_POSES)
+    time = (stamps - stamps[0]) / 1e9
+    tracks, ego_size = _tracks(rows, stamps, time, ego_xy, ego_yaw, annotations)
+    if ego_size is None:
+        vehicle = VehicleParameters()
+        derived.update(("ego_size", "ego_axles"))
+    else:
+        vehicle = VehicleParameters.from_box(round(ego_size[0], 3), round(ego_size[1], 3))
+        derived.add("ego_axles")
+    size = np.tile([vehicle.length, vehicle.width, 1.5 if ego_size is None else ego_size[2]], (len(time), 1))
+    return RawRecording(
+        name=folder.name,
+        dataset="argoverse2",
+        token=folder.name,
+        licence=LICENCE,
+        ego=vehicle,
+        ego_track=RawTrack("ego", AgentType.VEHICLE, time, ego_xy, ego_yaw, size, None),
+        tracks=tracks,
+        sample_s=float(np.median(np.diff(time))),
+        road=_road(folder),
+        ego_reference="rear_axle",
+        time_us=int(stamps[0]) // 1000,
+        tags=("argoverse2",),
+        camera_rig=_camera_rig(folder),
+        derived=derived,
+    )
+
+
+def _what_is_missing(folder: Path, annotations) -> tuple[str]:
+    if not folder.is_dir():
+        return ("not an Argoverse 2 log folder",)
+    if any(folder.glob("scenario_*.parquet")):
+        return ("a motion-forecasting scenario, not a sensor log",)
+    return (f"not a sensor log: {ANNOTATIONS[1] if annotations is None else EGO_POSES} is missing",)
+
+
+def _ego_at(stamps: np.ndarray, poses: dict, file: Path):
+    """Returns the annotated time stamps (n,) [ns] and the ego's x, y (n, 2) [m] and yaw (n,) [rad] there, in the city frame."""
+    stamps = np.unique(stamps)
+    if len(stamps) < 2:
+        raise DataError(f"annotations at {len(stamps)} times, at least 2 are needed", field="timestamp_ns")
+    order = np.unique(poses["timestamp_ns"], return_index=True)[1]
+    time = poses["timestamp_ns"][order]
+    if stamps[0] < time[0] - 100_000_000 or stamps[-1] > time[-1] + 100_000_000:
+        raise DataError("the ego's poses do not cover the annotations", file=file, field="timestamp_ns")
+    yaw = np.unwrap(_yaw(poses, file)[order])
+    base = time[0]
+    at, knots = (stamps - base) / 1e9, (time - base) / 1e9
+    xy = np.stack([np.interp(at, knots, poses[name][order]) for name in ("tx_m", "ty_m")], axis=1)
+    return stamps, xy, wrap(np.interp(at, knots, yaw))
+
+
+def _yaw(rows: dict, file: Path) -> np.ndarray:
+    """Returns (n,) headings [rad] of quaternions w, x, y, z."""
+    w, x, y, z = (rows[name] for name in ("qw", "qx", "qy", "qz"))
+    norm = w * w + x * x + y * y + z * z
+    if (np.abs(norm - 1) > 0.05).any():
+        raise DataError(f"{int((np.abs(norm - 1) > 0.05).sum())} quaternions are not of unit length", file=file, field="qw, qx, qy, qz")
+    return np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z) / norm)
+
+
+def _tracks(rows: dict, stamps, time, ego_xy, ego_yaw, file: Path):
+    """Returns the tracks of all objects but the ego, and the ego's length, width, height [m] where the log has its box."""
+    step = np.searchsorted(stamps, rows["timestamp_ns"])
+    cos, sin = np.cos(ego_yaw[step]), np.sin(ego_yaw[step])
+    x = ego_xy[step, 0] + cos * rows["tx_m"] - sin * rows["ty_m"]
+    y = ego_xy[step, 1] + sin * rows["tx_m"] + cos * rows["ty_m"]
+    yaw = wrap(_yaw(rows, file) + ego_yaw[step])
+    size = np.stack([rows["length_m"], rows["width_m"], rows["height_m"]], axis=1)
+    if (size < 0).any() or (size > 100).any():
+        raise DataError("negative or absurd sizes", file=file, field="length_m, width_m, height_m")
+    names, number = np.unique(rows["track_uuid"].astype(str), return_inverse=True)
+    order = np.lexsort((step, number))
+    bounds = np.searchsorted(number[order], np.arange(len(names) + 1))
+    tracks, ego_size = [], None
+    for i, name in enumerate(names):
+        part = order[bounds[i] : bounds[i + 1]]
+        category = str(rows["category"][part[0]])
+        if category == "EGO_VEHICLE":
+            ego_size = [float(v) for v in np.median(size[part], axis=0)]
+            continue
+        kind = TYPE_OF.get(category, AgentType.GENERIC_OBJECT)
+        xy = np.stack([x[part], y[part]], axis=1)
+        tracks.append(RawTrack(str(name), kind, time[step[part]], xy, yaw[part], size[part], None))
+    return tracks, ego_size
+
+
+def _road(folder: Path) -> RawRoad:
+    file = next(iter(sorted((folder / "map").glob("log_map_archive_*.json"))), None)
+    if file is None:
+        raise DataError("missing", file=folder, field="map/log_map_archive_*.json")
+    content = _json(file)
+    road = RawRoad(lanes=[])
+    for key, lane in _table(content, "lane_segments", file).items():
+        kind = str(lane.get("lane_type", "VEHICLE")).upper()
+        (road.lanes if kind in CAR_LANES else road.bike_lanes).append(_lane(str(key), lane, file))
+    shapely = require("shapely")
+    areas = [_points(area, "area_boundary", f"drivable_areas.{key}", file) for key, area in _table(content, "drivable_areas", file).items()]
+    areas = [shapely.make_valid(shapely.Polygon(area)) for area in areas if len(area) >= 3]
+    if areas:
+        road.drivable = shapely.union_all(areas)
+    for key, crossing in _table(content, "pedestrian_crossings", file).items():
+        one, other = (_points(crossing, name, f"pedestrian_crossings.{key}", file) for name in ("edge1", "edge2"))
+        road.crosswalks.append(np.asarray(shapely.MultiPoint(np.concatenate([one, other])).convex_hull.buffer(0.01).exterior.coords)[:-1])
+    return road
+
+
+def _json(file: Path):
+    if file.stat().st_size > MAX_JSON_BYTES:
+        raise DataError(f"{file.stat().st_size} bytes, more than {MAX_JSON_BYTES}", file=file)
+    try:
+        content = json.loads(file.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"no JSON ({type(error).__name__})", file=file) from None
+    if not isinstance(content, dict):
+        raise DataError(f"{type(content).__name__} instead of an object", file=file)
+    return content
+
+
+def _table(content: dict, field: str, file: Path) -> dict:
+    """Returns a table of records by id; motion-forecasting maps and sensor maps share this shape."""
+    table = content.get(field, {})
+    if not isinstance(table, dict) or not all(isinstance(row, dict) for row in table.values()):
+        raise DataError("must be a table of records", file=file, field=field)
+    return table
+
+
+def _points(record: dict, name: str, where: str, file: Path) -> np.ndarray:
+    try:
+        xy = np.array([(point["x"], point["y"]) for point in record[name]], np.float64).reshape(-1, 2)
+    except (KeyError, TypeError, ValueError):
+        raise DataError("must be a list of points with x and y", file=file, field=f"{where}.{name}") from None
+    if not np.isfinite(xy).all() or (np.abs(xy) > 1e8).any():
+        raise DataError("holds NaN, infinite or absurd coordinates", file=file, field=f"{where}.{name}")
+    return xy
+
+
+def _lane(key: str, lane: dict, file: Path) -> RawLane:
+    shapely = require("shapely")
+    left, right = (_points(lane, f"{side}_lane_boundary", f"lane_segments.{key}", file) for side in ("left", "right"))
+    if len(left) < 2 or len(right) < 2:
+        raise DataError("a boundary has fewer than 2 points", file=file, field=f"lane_segments.{key}")
+    longer = max(shapely.LineString(left).length, shapely.LineString(right).length)
+    n = max(int(np.ceil(longer / 2.0)), 1) + 1
+    sides = [resample_line(line, max(shapely.LineString(line).length, 1e-6) / (n - 1) * (1 + 1e-9))[0] for line in (left, right)]
+    ring = largest_ring(shapely.Polygon(np.concatenate([left, right[::-1]])))
+
+    def names(*fields):
+        return [str(lane[field]) for field in fields if lane.get(field) is not None]
+
+    return RawLane(
+        token=key,
+        center=(sides[0] + sides[1]) / 2,
+        polygon=ring,
+        connector=bool(lane.get("is_intersection", False)),
+        successors=[str(s) for s in lane.get("successors") or []],
+        left=names("left_neighbor_id"),
+        right=names("right_neighbor_id"),
+    )
+
+
+def _camera_rig(folder: Path) -> CameraRig | None:
+    """Returns the ring and stereo cameras of the log, or None where it has no calibration."""
+    files = [folder / "calibration" / name for name in ("intrinsics.feather", "egovehicle_SE3_sensor.feather")]
+    if not all(file.is_file() for file in files):
+        return None
+    lens = read_columns(files[0], ("sensor_name", "fx_px", "fy_px", "cx_px", "cy_px", "k1", "k2", "k3", "height_px", "width_px"), 1000)
+    mount = read_columns(files[1], ("sensor_name", *POSE[1:]), 1000)
+    row_of = {str(name): row for row, name in enumerate(mount["sensor_name"])}
+    names = [str(name) for name in lens["sensor_name"]]
+    if any(name not in row_of for name in names):
+        raise DataError("cameras without a pose", file=files[1], field="sensor_name")
+    pose = np.tile(np.eye(4), (len(names), 1, 1))
+    camera = np.tile(np.eye(3), (len(names), 1, 1))
+    for i, name in enumerate(names):
+        row = row_of[name]
+        pose[i, :3, :3] = _rotation(*(mount[q][row] for q in ("qw", "qx", "qy", "qz")))
+        pose[i, :3, 3] = [mount[t][row] for t in ("tx_m", "ty_m", "tz_m")]
+        camera[i, [0, 1, 0, 1], [0, 1, 2, 2]] = [lens[f][i] for f in ("fx_px", "fy_px", "cx_px", "cy_px")]
+    zero = np.zeros(len(names))
+    distortion = np.stack([lens["k1"], lens["k2"], zero, zero, lens["k3"]], axis=1)
+    image_size = np.stack([lens["height_px"], lens["width_px"]], axis=1).astype(np.int32)
+    return CameraRig(tuple(names), pose, camera, distortion, image_size)
+
+
+def _rotation(w, x, y, z) -> np.ndarray:
+    """Returns (3, 3) the rotation of a unit quaternion."""
+    return np.array(
+        [
+            [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
+        ]
+    )
