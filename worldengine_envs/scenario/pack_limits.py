@@ -14,7 +14,7 @@ MAX_NAMES_BYTES = 16 * 2**20  # the tokens of one part when unpacked
 MAX_HEADER_BYTES = 2**20  # the JSON header of a safetensors file
 MAX_SCENARIOS = 1_000_000
 MAX_DEFLATE_RATIO = 1_032  # zlib cannot shrink more than this, so a larger claim is a lie
-MAX_DEPTH = 16  # nesting of pack.json
+MAX_DEPTH = 16  # nesting of a scenario's parent in pack.json
 
 
 def read_limited(file: Path, limit: int = MAX_FILE_BYTES) -> bytes:

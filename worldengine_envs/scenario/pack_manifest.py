@@ -11,6 +11,7 @@ import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.pack_limits import MAX_DEPTH, MAX_FILE_BYTES, MAX_MANIFEST_BYTES, MAX_SCENARIOS, read_limited
@@ -18,6 +19,7 @@ from worldengine_envs.scenario.recipes import FAMILY, MAX_SEED, Recipe
 from worldengine_envs.scenario.types import LOOKAHEAD_STEPS, STEP_S, Origin, ProgressReference, VehicleParameters
 
 MANIFEST = "pack.json"
+FORMAT = "worldengine-pack"
 FORMAT_VERSION = 1
 
 PACK_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
@@ -27,6 +29,7 @@ LABEL = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 PART_NAME = re.compile(r"[0-9a-f]{16}")
 FILE_NAME = re.compile(r"(recordings|maps)/[0-9a-f]{16}\.safetensors")
 SHA256 = re.compile(r"[0-9a-f]{64}")
+HEAD = re.compile(rb'\{"sha256": "([0-9a-f]{64})",\n')
 MAX_TEXT = 256
 EDITED = "The file is damaged or was edited by hand; get the pack again, or write it again with write_pack()"
 
@@ -105,19 +108,21 @@ def read_manifest(folder: Path) -> Manifest:
     file = folder / MANIFEST
     if file.is_symlink():
         raise DataError("is a symbolic link", file=file, remedy="Put the file itself into the pack")
-    content = parse_json(read_limited(file, MAX_MANIFEST_BYTES), file)
-    reader = _Reader(file)
-    reader.expect(isinstance(content, dict), "", "must be an object")
+    data = read_limited(file, MAX_MANIFEST_BYTES).replace(b"\r\n", b"\n")
+    content, reader = parse_json(data, file), _Reader(file)
+    if type(content) is not dict:
+        reader.fail("", "must be an object")
     version = content.get("format_version")
-    if content.get("format") != "worldengine-pack" or version != FORMAT_VERSION or type(version) is not int:
+    if content.get("format") != FORMAT or type(version) is not int or version != FORMAT_VERSION:
         raise DataError(
-            f"format {_short(content.get('format'))} version {_short(version)}, not 'worldengine-pack' version {FORMAT_VERSION}",
+            f"format {_short(content.get('format'))} version {_short(version)}, not {FORMAT!r} version {FORMAT_VERSION}",
             file=file,
             field="format_version",
             remedy="Install the version of worldengine that wrote it, or write the pack again",
         )
-    claimed = content.pop("sha256", None)
-    reader.expect(claimed == manifest_digest(content), "sha256", "does not fit the content", EDITED)
+    head = HEAD.match(data)
+    if not head or head[1].decode() != hashlib.sha256(data[head.end() :]).hexdigest():
+        reader.fail("sha256", "is not that of the lines below it")
     return reader.manifest(content)
 
 
@@ -128,33 +133,18 @@ def parse_json(data: bytes, file: Path):
         raise ValueError(f"{constant} is not JSON")
 
     try:
-        value = json.loads(data, parse_constant=refuse)
+        return json.loads(data, parse_constant=refuse)
     except (ValueError, RecursionError) as error:
         raise DataError(f"not valid JSON ({str(error)[:80]})", file=file, remedy=EDITED) from error
-    _check_depth(value, file)
-    return value
-
-
-def _check_depth(value, file: Path) -> None:
-    level, depth = [value], 0
-    while level:
-        depth += 1
-        if depth > MAX_DEPTH:
-            raise DataError(f"nested deeper than {MAX_DEPTH} levels", file=file, remedy=EDITED)
-        level = [
-            child for node in level for child in (node.values() if type(node) is dict else node) if type(child) in (dict, list)
-        ]
-
-
-def manifest_digest(content: dict) -> str:
-    """Returns the SHA-256 (hex) of a manifest's content without its own "sha256", whatever its layout."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 def manifest_text(manifest: Manifest) -> str:
-    """Returns the JSON text of a manifest, with one line for each scenario, recording and file."""
+    """Returns the JSON text of a manifest, with one line for each scenario, recording and file.
+
+    The first line holds the SHA-256 of everything below it, so that no flipped bit changes a reference or a split unnoticed.
+    """
     content = {
-        "format": "worldengine-pack",
+        "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "name": manifest.name,
         "version": manifest.version,
@@ -166,9 +156,8 @@ def manifest_text(manifest: Manifest) -> str:
         "recordings": {name: _recording_json(r) for name, r in manifest.recordings.items()},
         "scenarios": [_entry_json(e) for e in manifest.entries],
     }
-    content = {"sha256": manifest_digest(content), **content}
-    lines = ",\n".join(f" {json.dumps(key)}: {_lines(value)}" for key, value in content.items())
-    return f"{{\n{lines}\n}}\n"
+    body = ",\n".join(f" {json.dumps(key)}: {_lines(value)}" for key, value in content.items()) + "\n}\n"
+    return f'{{"sha256": "{hashlib.sha256(body.encode()).hexdigest()}",\n{body}'
 
 
 def _lines(value) -> str:
@@ -224,48 +213,49 @@ class _Reader:
     def __init__(self, file: Path):
         self.file = file
 
-    def expect(self, condition, field: str, problem: str, remedy: str | None = EDITED) -> None:
-        if not condition:
-            raise DataError(problem, file=self.file, field=field or None, remedy=remedy)
+    def fail(self, field: str, problem: str) -> NoReturn:
+        raise DataError(problem, file=self.file, field=field or None, remedy=EDITED)
 
-    def get(self, content: dict, key: str, kind, where: str, default=...):
+    def get(self, content: dict, key: str, kind: type, where: str, default=...):
         value = content.get(key, default)
-        good = isinstance(value, kind) and not isinstance(value, bool)
-        self.expect(good or (value is default and default is not ...), f"{where}{key}", f"{_short(value)} has the wrong type")
+        if type(value) is not kind and (value is ... or value is not default):
+            self.fail(f"{where}{key}", f"{_short(value)} must be of type {kind.__name__}")
         return value
 
     def text(self, content: dict, key: str, where: str, pattern: re.Pattern | None = None) -> str:
         value = self.get(content, key, str, where)
         if pattern is None:
-            self.expect(len(value) <= MAX_TEXT, f"{where}{key}", f"longer than {MAX_TEXT} characters")
-            self.expect(value.isprintable(), f"{where}{key}", "has control characters")
-        else:
-            self.expect(pattern.fullmatch(value), f"{where}{key}", f"{_short(value)} must match {pattern.pattern}")
+            if len(value) > MAX_TEXT or not value.isprintable():
+                self.fail(f"{where}{key}", f"must be at most {MAX_TEXT} printable characters")
+        elif not pattern.fullmatch(value):
+            self.fail(f"{where}{key}", f"{_short(value)} must match {pattern.pattern}")
         return value
 
     def integer(self, content: dict, key: str, where: str, low: int, high: int) -> int:
         value = self.get(content, key, int, where)
-        self.expect(low <= value <= high, f"{where}{key}", f"{_short(value)} must lie between {low} and {high}")
+        if not low <= value <= high:
+            self.fail(f"{where}{key}", f"{_short(value)} must lie between {low} and {high}")
         return value
 
     def number(self, value, field: str, low: float, high: float) -> float:
-        good = isinstance(value, float | int) and not isinstance(value, bool) and low <= value <= high
-        self.expect(good, field, f"{_short(value)} must be a number between {low:g} and {high:g}")
+        if type(value) not in (float, int) or not low <= value <= high:
+            self.fail(field, f"{_short(value)} must be a number between {low:g} and {high:g}")
         return float(value)
 
     def labels(self, content: dict, key: str, where: str) -> tuple[str, ...]:
         values = self.get(content, key, list, where)
         for value in values:
-            self.expect(
-                isinstance(value, str) and LABEL.fullmatch(value), f"{where}{key}", f"{_short(value)} must match {LABEL.pattern}"
-            )
+            if type(value) is not str or not LABEL.fullmatch(value):
+                self.fail(f"{where}{key}", f"{_short(value)} must match {LABEL.pattern}")
         return tuple(values)
 
     def table(self, content: dict, key: str, pattern: re.Pattern) -> dict[str, dict]:
         table = self.get(content, key, dict, "")
         for name, row in table.items():
-            self.expect(pattern.fullmatch(name), key, f"{_short(name)} must match {pattern.pattern}")
-            self.expect(isinstance(row, dict), f"{key}.{name}", "must be an object")
+            if not pattern.fullmatch(name):
+                self.fail(key, f"{_short(name)} must match {pattern.pattern}")
+            if type(row) is not dict:
+                self.fail(f"{key}.{name}", "must be an object")
         return table
 
     def manifest(self, content: dict) -> Manifest:
@@ -275,14 +265,16 @@ class _Reader:
         }
         for name, r in recordings.items():
             for path in (recording_file(name), map_file(r.map)):
-                self.expect(path in files, f"recordings.{name}", f"its file {path} is not listed in files")
+                if path not in files:
+                    self.fail(f"recordings.{name}", f"its file {path} is not listed in files")
         rows = self.get(content, "scenarios", list, "")
-        self.expect(len(rows) <= MAX_SCENARIOS, "scenarios", f"more than {MAX_SCENARIOS}")
+        if len(rows) > MAX_SCENARIOS:
+            self.fail("scenarios", f"more than {MAX_SCENARIOS}")
         entries = tuple(self.entry(row, recordings, i) for i, row in enumerate(rows))
         if len({e.id for e in entries}) != len(entries):
             seen = set()
             twice = next(e.id for e in entries if e.id in seen or seen.add(e.id))
-            self.expect(False, "scenarios.id", f"{twice!r} appears twice")
+            self.fail("scenarios.id", f"{twice!r} appears twice")
         return Manifest(
             self.text(content, "name", "", PACK_NAME),
             self.text(content, "version", "", VERSION),
@@ -298,8 +290,10 @@ class _Reader:
 
     def recording(self, row: dict, where: str) -> Recording:
         offset, ego = self.get(row, "offset", list, where), self.get(row, "ego", list, where)
-        self.expect(len(offset) == 2, f"{where}offset", "must be two numbers")
-        self.expect(len(ego) == 4, f"{where}ego", "must be four numbers")
+        if len(offset) != 2:
+            self.fail(f"{where}offset", "must be two numbers")
+        if len(ego) != 4:
+            self.fail(f"{where}ego", "must be four numbers")
         origin = Origin(
             *(self.text(row, key, where) for key in ("dataset", "log", "token", "licence")),
             offset=tuple(self.number(x, f"{where}offset", -1e9, 1e9) for x in offset),
@@ -311,7 +305,8 @@ class _Reader:
         return Recording(self.text(row, "map", where, PART_NAME), origin, vehicle, agents, steps)
 
     def entry(self, row, recordings: dict[str, Recording], i: int) -> Entry:
-        self.expect(isinstance(row, dict), f"scenarios[{i}]", "must be an object")
+        if type(row) is not dict:
+            self.fail(f"scenarios[{i}]", "must be an object")
         name = self.text(row, "id", f"scenarios[{i}].", SCENARIO_ID)
         where = f"scenarios.{name}."
         common = {
@@ -320,14 +315,16 @@ class _Reader:
             "tags": self.labels(row, "tags", where),
             "hash": self.text(row, "hash", where, SHA256),
             "reference": self.reference(row["reference"], where) if "reference" in row else None,
-            "parent": self.get(row, "parent", dict, where, default=None),
+            "parent": self.parent(row["parent"], where) if "parent" in row else None,
             "gaussian_scene": self.text(row, "gaussian_scene", where, SCENARIO_ID) if "gaussian_scene" in row else None,
         }
-        self.expect(("recipe" in row) != ("recording" in row), where[:-1], "must have either a recipe or a recording")
+        if ("recipe" in row) == ("recording" in row):
+            self.fail(where[:-1], "must have either a recipe or a recording")
         if "recipe" in row:
             return self.recipe_entry(row, where, common)
         recording = self.text(row, "recording", where, PART_NAME)
-        self.expect(recording in recordings, f"{where}recording", f"{recording} is not listed in recordings")
+        if recording not in recordings:
+            self.fail(f"{where}recording", f"{recording} is not listed in recordings")
         r = recordings[recording]
         start = self.integer(row, "start_step", where, 0, r.steps - 2)
         route = self.integer(row, "route", where, 0, 2**31)
@@ -351,8 +348,19 @@ class _Reader:
             recipe=made,
         )
 
+    def parent(self, row, where: str) -> dict:
+        level, depth = [row], 0
+        while level:
+            depth += 1
+            if type(row) is not dict or depth > MAX_DEPTH:
+                self.fail(f"{where}parent", f"must be an object of at most {MAX_DEPTH} levels")
+            inner = (child for node in level for child in (node.values() if type(node) is dict else node))
+            level = [child for child in inner if type(child) in (dict, list)]
+        return row
+
     def reference(self, row, where: str) -> ProgressReference:
-        self.expect(isinstance(row, dict), f"{where}reference", "must be an object")
+        if type(row) is not dict:
+            self.fail(f"{where}reference", "must be an object")
         source = self.text(row, "source", f"{where}reference.", LABEL)
         progress = self.get(row, "progress", dict, f"{where}reference.")
         field, result = f"{where}reference.progress", {}

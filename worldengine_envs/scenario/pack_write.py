@@ -141,7 +141,7 @@ class _Writer:
         """Adds a scenario as its recipe."""
         self._check(scenario)
         self.entries[scenario.id] = Entry(
-            **_labels(scenario),
+            **{**_labels(scenario), "parent": None},  # the maker gives it again
             hash=scenario_hash(scenario),
             dataset=scenario.origin.dataset,
             agents=len(scenario.tracks),

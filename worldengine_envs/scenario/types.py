@@ -141,7 +141,7 @@ class Route:
     """Where the ego is meant to go."""
 
     lanes: np.ndarray  # (lanes,) int32 rows of all lanes and connectors on the route, side lanes of its roadblocks included
-    centerline: np.ndarray  # (points, 3) float64: x, y [m], yaw [rad] of one path along the route, beyond the goal where the map allows
+    centerline: np.ndarray  # (points, 3) float64: x, y [m], yaw [rad] of one path along it, beyond the goal where the map allows
     goal: np.ndarray  # (2,) float64: x, y [m]
 
 
