@@ -16,25 +16,26 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
-from worldengine_envs.scenario.types import STEP_S, AgentType
-from worldengine_envs.scoring.live_areas import in_multiple_lanes, off_road_corner
-from worldengine_envs.scoring.live_comfort import is_comfortable
+from worldengine_envs.scenario.types import STEP_S, AgentType, MapLayer
+from worldengine_envs.scoring.areas import first_corner_off_road, in_multiple_lanes, make_lane_scratch
+from worldengine_envs.scoring.collisions import bearing, classify_collision, is_ahead, is_at_fault, is_behind
+from worldengine_envs.scoring.comfort import SCRATCH_ROWS, is_comfortable
 from worldengine_envs.scoring.live_route import project_on_route
 from worldengine_envs.simulation.bank import LOG, Bank
 from worldengine_envs.simulation.geometry import box_corners, boxes_overlap
-from worldengine_envs.simulation.map_index import MAX_LANES_AT_POINT, in_layer
+from worldengine_envs.simulation.map_index import in_layer
 from worldengine_envs.simulation.world import Worlds
 
 NONE, COLLISION, OFF_ROAD, TIME_TO_COLLISION = 0, 1, 2, 3  # infraction_term
 INFRACTION_NAMES = ("", "collision", "off_road", "time_to_collision")
 
-STOPPED = 0.05  # ego or agent at or below this speed counts as standing in a collision [m/s]
 STOPPED_TTC = 0.005  # no time to collision below this speed of the ego [m/s]
 LOOKAHEAD = (3, 6, 9)  # steps that time to collision looks ahead, besides the current one
 MIN_PROGRESS = 5.0  # below it progress does not count [m]
-AHEAD, BEHIND = math.radians(30.0), math.radians(150.0)
-INTERSECTION = 3  # MapLayer
 
+_INTERSECTION = int(MapLayer.INTERSECTION)
+# Kernels are compiled without reference counting (``_nrt=False``): a call that hands on a tuple of arrays would otherwise count up
+# and down once for each of its arrays, which costs more than the work. They allocate nothing and return numbers only.
 _LAST_AGENT_TYPE = int(AgentType.BICYCLE)
 _IGNORED_CONTACT, _IGNORED_TTC = np.uint8(1), np.uint8(2)
 
@@ -60,8 +61,8 @@ class LiveScore(NamedTuple):
     start_s: np.ndarray  # (W,) float64 arclength of the start on the route [m]
     route_row: np.ndarray  # (W,) int32 segment of the route where the ego was last
     corners: np.ndarray  # (W, 4, 2) float64 corners of the ego's box [m]
-    lanes: np.ndarray  # (W, 4, lanes) int32 scratch
-    signal: np.ndarray  # (W, 3, steps) float64 scratch of comfort
+    lanes: np.ndarray  # (W, 2, lanes) int32 scratch of areas
+    signal: np.ndarray  # (W, rows, H + 1) float64 scratch of comfort
 
 
 def make_live_score(num_worlds: int, max_agents: int, horizon_steps: int) -> LiveScore:
@@ -79,27 +80,12 @@ def make_live_score(num_worlds: int, max_agents: int, horizon_steps: int) -> Liv
         start_s=np.zeros(w),
         route_row=np.zeros(w, np.int32),
         corners=np.zeros((w, 4, 2)),
-        lanes=np.zeros((w, 4, MAX_LANES_AT_POINT), np.int32),
-        signal=np.zeros((w, 3, horizon_steps + 1)),
+        lanes=np.zeros((w, *make_lane_scratch().shape), np.int32),
+        signal=np.zeros((w, SCRATCH_ROWS, horizon_steps + 1)),
     )
 
 
-@njit(cache=True, nogil=True)
-def bearing(x, y, cos, sin, to_x, to_y):
-    """Returns the angle [rad] between a heading and the direction to a point, -1 where it is undefined.
-
-    The real scorer takes the arccos of a product of unit vectors that it does not clamp: a product above 1 (an exactly aligned
-    point, by rounding) or a point at distance 0 is neither ahead nor behind.
-    """
-    dx, dy = to_x - x, to_y - y
-    distance = math.sqrt(dx * dx + dy * dy)
-    if distance == 0.0:
-        return -1.0
-    cosine = cos * (dx / distance) + sin * (dy / distance)
-    return math.acos(cosine) if -1.0 <= cosine <= 1.0 else -1.0
-
-
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def live_reset(bank: Bank, worlds: Worlds, score: LiveScore, w: int) -> None:
     """Starts the score of world ``w``, which was just reset, and scores its state 0."""
     score.nc[w] = score.dac[w] = score.ttc[w] = score.comfort[w] = 1.0
@@ -109,14 +95,13 @@ def live_reset(bank: Bank, worlds: Worlds, score: LiveScore, w: int) -> None:
     score.infraction_term[w], score.infraction_rank[w], score.infraction_step[w] = NONE, 0, 0
     score.infraction_agent[w] = -1
     score.infraction_place[w] = 0.0
-    s = worlds.scenario[w]
     x, y, _, _ = _ego_centre(bank, worlds, w)
-    score.start_s[w], score.route_row[w] = project_on_route(bank, s, 0, x, y)
+    score.start_s[w], score.route_row[w] = _project(bank, bank.scenarios[worlds.scenario[w]], 0, x, y)
     _score_state(bank, worlds, score, w)
     _sum_up(bank, worlds, score, w)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def live_update(bank: Bank, worlds: Worlds, score: LiveScore, w: int, is_last: bool) -> float:
     """Scores the state that world ``w`` has just reached.
 
@@ -140,17 +125,17 @@ def live_update(bank: Bank, worlds: Worlds, score: LiveScore, w: int, is_last: b
     return reward
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def has_failed(score: LiveScore, w: int) -> bool:
     """Whether an at-fault collision or leaving the road has brought the score to 0 for good."""
     return score.nc[w] == 0.0 or score.dac[w] == 0.0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _sum_up(bank, worlds, score, w):
     multiplier = score.nc[w] * score.dac[w]
     m = multiplier * score.progress[w]
-    p_ref = bank.p_ref[worlds.scenario[w]]
+    p_ref = bank.scenarios[worlds.scenario[w]].p_ref
     most = max(p_ref, m) if p_ref == p_ref else m
     if multiplier == 0.0:
         score.ep[w] = 0.0
@@ -159,38 +144,42 @@ def _sum_up(bank, worlds, score, w):
     score.pdms[w] = multiplier * (5.0 * score.ep[w] + 5.0 * score.ttc[w] + 2.0 * score.comfort[w]) / 12.0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _ego_centre(bank, worlds, w):
     ego = worlds.ego[w]
     cos, sin = math.cos(ego[2]), math.sin(ego[2])
-    ahead = bank.vehicle[worlds.scenario[w], 3]
+    ahead = bank.scenarios[worlds.scenario[w]].rear_axle_to_center
     return ego[0] + ahead * cos, ego[1] + ahead * sin, cos, sin
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
+def _project(bank, scenario, hint, x, y):
+    return project_on_route(bank.route, bank.route_s, scenario.route_start, scenario.route_count, hint, x, y)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
 def _score_state(bank, worlds, score, w):
     """Brings minima, progress and records up to date with the current state."""
-    s = worlds.scenario[w]
-    m = bank.map_row[s]
+    scenario = bank.scenarios[worlds.scenario[w]]
     x, y, cos, sin = _ego_centre(bank, worlds, w)
-    half_length, half_width = bank.vehicle[s, 0] / 2, bank.vehicle[s, 1] / 2
+    half_length, half_width = scenario.length / 2, scenario.width / 2
     corners = score.corners[w]
     box_corners(x, y, cos, sin, half_length, half_width, corners)
-    outside = off_road_corner(bank.map_index, m, corners)
+    outside = first_corner_off_road(bank.map_index, scenario.map_row, corners)
     _score_agents(bank, worlds, score, w, x, y, cos, sin, half_length, half_width, outside >= 0)
     if outside >= 0 and score.dac[w] > 0.0:
         score.dac[w] = 0.0
         _record(worlds, score, w, OFF_ROAD, 3, -1, corners[outside, 0], corners[outside, 1])
-    at, score.route_row[w] = project_on_route(bank, s, score.route_row[w], x, y)
+    at, score.route_row[w] = _project(bank, scenario, score.route_row[w], x, y)
     score.progress[w] = max(at - score.start_s[w], 0.0)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _score_agents(bank, worlds, score, w, x, y, cos, sin, half_length, half_width, off_road):
     """Collisions and time to collision with everyone else."""
-    s, k = worlds.scenario[w], worlds.step[w]
-    num_agents = bank.num_agents[s]
-    now = bank.log_start[s] + np.int64(k) * num_agents
+    scenario, k = bank.scenarios[worlds.scenario[w]], worlds.step[w]
+    num_agents = scenario.num_agents
+    now = scenario.log_start + np.int64(k) * num_agents
     ego = worlds.ego[w]
     speed = math.hypot(ego[3], ego[4])
     reach = half_length + half_width  # at least the radius of the box
@@ -236,31 +225,21 @@ def _score_agents(bank, worlds, score, w, x, y, cos, sin, half_length, half_widt
                 _threat(bank, worlds, score, w, a, ax, ay, px, py, cos, sin, half_length, half_width, off_road)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _contact(bank, worlds, score, w, a, x, y, cos, sin, half_length, half_width, speed, off_road):
     """Classifies a contact with agent ``a`` at the current step."""
     if score.ignored[w, a] & _IGNORED_CONTACT:
         return
-    s, agent = worlds.scenario[w], worlds.agents[w, a]
-    is_agent = bank.agent_type[bank.agent_start[s] + a] <= _LAST_AGENT_TYPE
-    if speed <= STOPPED:
-        at_fault = False
-    elif not is_agent or math.hypot(agent[3], agent[4]) <= STOPPED:
-        at_fault = True
-    elif bearing(worlds.ego[w, 0], worlds.ego[w, 1], cos, sin, agent[0], agent[1]) > BEHIND:
-        at_fault = False
-    else:
-        fx, fy, al, aw = (
-            x + half_length * cos,
-            y + half_length * sin,
-            worlds.agent_size[w, a, 0] / 2,
-            worlds.agent_size[w, a, 1] / 2,
-        )
-        at_fault = (
-            boxes_overlap(fx, fy, cos, sin, 0.0, half_width, agent[0], agent[1], agent[6], agent[7], al, aw)  # front edge
-            or off_road
-            or in_multiple_lanes(bank.map_index, bank.map_row[s], score.corners[w], score.lanes[w])
-        )
+    scenario, agent = bank.scenarios[worlds.scenario[w]], worlds.agents[w, a]
+    is_agent = bank.agents[scenario.agent_start + a].type <= _LAST_AGENT_TYPE
+    al, aw = worlds.agent_size[w, a, 0] / 2, worlds.agent_size[w, a, 1] / 2
+    kind = classify_collision(
+        worlds.ego[w, 0], worlds.ego[w, 1], x, y, cos, sin, half_length, half_width, speed,
+        agent[0], agent[1], agent[6], agent[7], al, aw, math.hypot(agent[3], agent[4]), is_agent,
+    )  # fmt: skip
+    at_fault = is_at_fault(kind, off_road)
+    if not at_fault and is_at_fault(kind, True):
+        at_fault = in_multiple_lanes(bank.map_index, scenario.map_row, score.corners[w], score.lanes[w])
     if not at_fault:
         score.ignored[w, a] |= _IGNORED_CONTACT
         score.hit_without_fault[w] += 1
@@ -272,19 +251,19 @@ def _contact(bank, worlds, score, w, a, x, y, cos, sin, half_length, half_width,
         _record(worlds, score, w, COLLISION, 3 if is_agent else 2, a, px, py)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _threat(bank, worlds, score, w, a, ax, ay, px, py, cos, sin, half_length, half_width, off_road):
     """Classifies a predicted overlap of the ego's box at (px, py) with agent ``a`` at (ax, ay)."""
     if score.ignored[w, a] & _IGNORED_TTC:
         return
-    m = bank.map_row[worlds.scenario[w]]
+    m = bank.scenarios[worlds.scenario[w]].map_row
     rear_x, rear_y = worlds.ego[w, 0], worlds.ego[w, 1]
     angle = bearing(rear_x, rear_y, cos, sin, ax, ay)
-    infraction = 0.0 <= angle < AHEAD
-    if not infraction and not angle > BEHIND:
+    infraction = is_ahead(angle)
+    if not infraction and not is_behind(angle):
         infraction = (
             off_road
-            or in_layer(bank.map_index, m, INTERSECTION, rear_x, rear_y)
+            or in_layer(bank.map_index, m, _INTERSECTION, rear_x, rear_y)
             or in_multiple_lanes(bank.map_index, m, score.corners[w], score.lanes[w])
         )
     if not infraction:
@@ -295,7 +274,7 @@ def _threat(bank, worlds, score, w, a, ax, ay, px, py, cos, sin, half_length, ha
         _record(worlds, score, w, TIME_TO_COLLISION, 1, a, place_x, place_y)
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _nearest_in_box(x, y, cos, sin, half_length, half_width, to_x, to_y):
     """Returns the point of a box that is nearest to another point."""
     dx, dy = to_x - x, to_y - y
@@ -304,7 +283,7 @@ def _nearest_in_box(x, y, cos, sin, half_length, half_width, to_x, to_y):
     return x + along * cos - across * sin, y + along * sin + across * cos
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _record(worlds, score, w, term, rank, agent, x, y):
     """Keeps an infraction if it is graver than what was recorded."""
     if rank <= score.infraction_rank[w]:

@@ -1,4 +1,4 @@
-"""Progress along the route of a compiled scenario."""
+"""Progress along one of many routes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from numba import njit
 from worldengine_envs.simulation.geometry import project_on_polyline_window
 
 
-@njit(cache=True, nogil=True)
-def project_on_route(bank, s, hint, x, y):
-    """Nearest point of scenario ``s``'s route; the first one where several are equally near.
+@njit(cache=True, nogil=True, _nrt=False)
+def project_on_route(route, route_s, first, count, hint, x, y):
+    """Nearest point of a route; the first one where several are equally near.
 
     Args:
-        bank: The compiled scenarios.
-        s: Row of the scenario.
+        route: (rows, 2 or more) x, y [m] of all routes.
+        route_s: (rows,) arclength [m].
+        first, count: Rows of the route.
         hint: A segment near the answer; any answer is the same, a good one is found sooner.
         x, y: The point [m].
 
     Returns:
-        Arclength of the nearest point [m], row of its segment.
+        Arclength of the nearest point [m], number of its segment in the route.
     """
-    first = bank.route_start[s]
-    last = bank.route_count[s] - 1
-    xy, at = bank.route[first : first + last + 1], bank.route_s[first : first + last + 1]
+    last = count - 1
+    xy, at = route[first : first + count], route_s[first : first + count]
     low, high = max(hint - 2, 0), min(hint + 4, last)
     _, offset, _ = project_on_polyline_window(xy, at, low, high, x, y)
     limit = abs(offset) * (1.0 + 1e-9) + 1e-9
