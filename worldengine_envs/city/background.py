@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from worldengine_envs.city.exact import sin_cos
+from worldengine_envs.city.exact import Draw, sin_cos
 from worldengine_envs.city.network import PI, Road
 from worldengine_envs.city.scene import START, STEP, STEPS, Scene, Vehicle, Walker, axis, walk
 from worldengine_envs.city.streets import lane_path
@@ -89,24 +89,31 @@ def add_parked(scene: Scene, share: float) -> None:
                 continue
             lanes = p.forward if side < 0 else p.backward
             left = side * (lanes * p.lane_width + 0.5 * width)
-            s = max(low, 8.0) + draw.uniform(0.0, 5.0)
+            places, s = [], max(low, 8.0) + draw.uniform(0.0, 5.0)
             while s < min(high, road.line.length - 8.0):
                 if draw.chance(share):
-                    scene.walkers.append(parked_car(scene, road, s, left, side))
+                    places.append(s)
                 s += 6.8 + draw.uniform(0.0, 0.6)
+            if places:
+                x, y, yaw = ground(road, np.array(places), np.array([left + draw.uniform(-0.12, 0.12) for _ in places]))
+                for row in zip(x, y, yaw, strict=True):
+                    scene.walkers.append(parked_car(draw, *row, side))
 
 
-def parked_car(scene: Scene, road: Road, s: float, left: float, side: float) -> Walker:
-    """Returns a car that stands at (s, left) [m] of a road, headed as the traffic on that side (1 left, -1 right)."""
-    draw = scene.draw
-    x, y, yaw, _ = (float(a) for a in road.line.at(s))
-    k = min(int(np.searchsorted(road.line.s, s)), len(road.line.s) - 1)
-    sine, cosine = float(road.line.sine[k]), float(road.line.cosine[k])
-    left += draw.uniform(-0.12, 0.12)
-    position = np.array((x - left * sine, y + left * cosine))
+def ground(road: Road, s: np.ndarray, left) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns x, y [m] and the road's yaw [rad] at arclengths s and offsets to the left [m]."""
+    x, y, yaw, _ = road.line.at(s)
+    sine, cosine = sin_cos(yaw)
+    return x - left * sine, y + left * cosine, yaw
+
+
+def parked_car(draw: Draw, x: float, y: float, yaw: float, side: float) -> Walker:
+    """Returns a car that stands for good at x, y [m], headed as the traffic on its side (1 left, -1 right)."""
     heading = yaw + draw.uniform(-0.03, 0.03) + (PI if side > 0 else 0.0)
     size = draw.choice(((4.5, 1.85, 1.5), (4.2, 1.78, 1.48), (3.9, 1.7, 1.5), (4.8, 1.88, 1.65)))
-    return Walker(np.tile(position, (STEPS, 1)), np.full(STEPS, heading), size, AgentType.VEHICLE, "parked")
+    xy = np.empty((STEPS, 2))
+    xy[:] = x, y
+    return Walker(xy, np.full(STEPS, heading), size, AgentType.VEHICLE, "parked")
 
 
 def add_pavements(scene: Scene, per_100_m: float) -> None:
@@ -115,33 +122,18 @@ def add_pavements(scene: Scene, per_100_m: float) -> None:
     for road, low, high in stretches(scene):
         p = road.profile
         for side, kerb in ((-1.0, p.right_kerb), (1.0, p.left_kerb)):
-            for _ in range(int((high - low) / 100.0 * per_100_m * draw.uniform(0.3, 1.7))):
-                left = kerb + side * draw.uniform(0.7, p.pavement - 0.5)
-                speed = draw.uniform(0.8, 1.7)
-                s = draw.uniform(low, high)
-                ahead = draw.chance(0.5)
-                if draw.chance(0.15):
-                    speed = 0.0
-                scene.walkers.append(stroll(scene, road, s, left, speed if ahead else -speed))
-
-
-def stroll(scene: Scene, road: Road, s: float, left: float, speed: float) -> Walker:
-    """Returns a person who walks along a road at a steady speed [m/s, negative = against it], or stands; turns back at no end."""
-    draw = scene.draw
-    travel = speed * STEP * (np.arange(STEPS) - START)
-    s = s - min(0.0, s + float(travel.min()) - 2.0) - max(0.0, s + float(travel.max()) - road.line.length + 2.0)
-    x, y, yaw, _ = road.line.at(s + travel)
-    k = np.clip(np.searchsorted(road.line.s, s + travel, side="right") - 1, 0, len(road.line.s) - 2)
-    sine, cosine = road.line.sine[k], road.line.cosine[k]
-    if np.any(road.line.curvature):  # the offset curve of the bend
-        sine, cosine = sin_cos(yaw)
-    xy = np.stack((x - left * sine, y + left * cosine), axis=1)
-    if speed == 0.0:
-        heading = np.full(STEPS, float(yaw[0]) + draw.uniform(-PI, PI))
-    else:
-        heading = yaw + (PI if speed < 0 else 0.0)
-    size = (draw.uniform(0.5, 0.8), draw.uniform(0.5, 0.75), draw.uniform(1.5, 1.9))
-    return Walker(xy, heading, size)
+            count = int((high - low) / 100.0 * per_100_m * draw.uniform(0.3, 1.7))
+            left = np.array([[kerb + side * draw.uniform(0.7, p.pavement - 0.5)] for _ in range(count)]).reshape(count, 1)
+            paces = [draw.choice((-1.0, 1.0)) * draw.uniform(0.8, 1.7) * (not draw.chance(0.15)) for _ in range(count)]
+            travel = np.array(paces).reshape(count, 1) * (STEP * (np.arange(STEPS) - START))
+            s = np.array([[draw.uniform(low, high)] for _ in range(count)]).reshape(count, 1)
+            s = s - np.minimum(0.0, s + np.minimum(travel[:, :1], travel[:, -1:]) - 2.0)  # nobody walks past the ends
+            s = s - np.maximum(0.0, s + np.maximum(travel[:, :1], travel[:, -1:]) - road.line.length + 2.0)
+            x, y, yaw = ground(road, s + travel, left)
+            for i, pace in enumerate(paces):
+                heading = yaw[i] + (draw.uniform(-PI, PI) if pace == 0.0 else PI if pace < 0.0 else 0.0)
+                size = (draw.uniform(0.5, 0.8), draw.uniform(0.5, 0.75), draw.uniform(1.5, 1.9))
+                scene.walkers.append(Walker(np.stack((x[i], y[i]), axis=1), heading, size))
 
 
 def add_crossers(scene: Scene, probability: float, skip: tuple[int, ...] = ()) -> None:

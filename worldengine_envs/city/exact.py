@@ -73,12 +73,6 @@ def interpolate(x, xp: np.ndarray, fp: np.ndarray) -> np.ndarray:
     return fp[i] + u * (fp[i + 1] - fp[i])
 
 
-def smooth_step(u) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (value, slope) of the quintic that goes from 0 to 1 on [0, 1] with zero slope and bend at both ends."""
-    u = np.clip(u, 0.0, 1.0)
-    return u * u * u * (10.0 + u * (6.0 * u - 15.0)), 30.0 * u * u * (1.0 - u) * (1.0 - u)
-
-
 class Draw:
     """Random numbers from Python's generator, whose ``random()`` is promised to stay as it is across versions."""
 

@@ -24,13 +24,22 @@ class Line:
     cosine: np.ndarray
 
     @property
+    def table(self) -> np.ndarray:
+        """(7, points) all columns, in the order of the fields."""
+        return np.stack((self.s, self.x, self.y, self.yaw, self.curvature, self.sine, self.cosine))
+
+    @property
     def length(self) -> float:
         return float(self.s[-1])
 
     @property
     def xy(self) -> np.ndarray:
         """(points, 2) x, y [m]."""
-        return self.shifted(0.0)
+        return np.stack((self.x, self.y), axis=1)
+
+    def ends(self) -> Line:
+        """Returns the line through the first and the last point."""
+        return Line(*(np.array((a[0], a[-1])) for a in (self.s, self.x, self.y, self.yaw, self.curvature, self.sine, self.cosine)))
 
     def shifted(self, left: float) -> np.ndarray:
         """Returns (points, 2) x, y [m] of the points moved to the left of the line by ``left`` [m]."""
@@ -41,9 +50,9 @@ class Line:
     def offset(self, left: float) -> Line:
         """Returns the parallel curve ``left`` metres to the left; lengths are exact on lines and arcs."""
         xy = self.shifted(left)
-        mean_curvature = 0.5 * (self.curvature[1:] + self.curvature[:-1])
-        step = np.diff(self.s) * (1.0 - mean_curvature * left)
-        s = np.concatenate(([0.0], np.cumsum(step)))
+        stretch = (self.s[1:] - self.s[:-1]) * (1.0 - 0.5 * left * (self.curvature[1:] + self.curvature[:-1]))
+        s = np.zeros(len(self.s))
+        np.cumsum(stretch, out=s[1:])
         curvature = self.curvature / (1.0 - self.curvature * left)
         return Line(s, xy[:, 0], xy[:, 1], self.yaw, curvature, self.sine, self.cosine)
 

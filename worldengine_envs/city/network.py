@@ -96,12 +96,11 @@ class Junction:
     """Where roads meet; arms are ordered counter-clockwise."""
 
     arms: tuple[Arm, ...]
-    connectors: dict[tuple[int, int], int]  # (lane in, lane out) -> connector row
 
 
 @dataclass
 class Network:
-    """Collects roads and junctions; ``vector_map`` makes the arrays."""
+    """Collects roads and junctions; ``link`` joins their lanes once all are there, ``vector_map`` makes the arrays."""
 
     roads: list[Road] = field(default_factory=list)
     junctions: list[Junction] = field(default_factory=list)
@@ -118,6 +117,7 @@ class Network:
     _polygons: list[np.ndarray] = field(default_factory=list)
     _layers: list[int] = field(default_factory=list)
     _roadblocks: int = 0
+    _links: list[tuple] = field(default_factory=list)  # lane in, lane out, movement, light group, roadblock, half width
 
     def _add_polygon(self, layer: MapLayer, xy: np.ndarray) -> int:
         self._polygons.append(xy)
@@ -140,10 +140,11 @@ class Network:
     def add_road(self, line: Line, profile: RoadProfile) -> Road:
         """Adds lanes, roadblocks, drivable area and parking strips along a reference line."""
         p, w = profile, profile.lane_width
-        rows = slice(None) if np.any(line.curvature) else slice(None, None, len(line.s) - 1)
+        bent = bool(np.any(line.curvature))
+        ends = line if bent else line.ends()
 
         def ring(a: float, b: float) -> np.ndarray:
-            return np.concatenate((line.shifted(a)[rows], line.shifted(b)[rows][::-1]))
+            return np.concatenate((ends.shifted(a), ends.shifted(b)[::-1]))
 
         self._add_polygon(MapLayer.DRIVABLE_AREA, ring(p.right_kerb, p.left_kerb))
         sides = []
@@ -182,42 +183,52 @@ class Network:
             near, far = -0.5, -0.5 - CROSSWALK_WIDTH
             corners = (arm.point(near, right), arm.point(near, left), arm.point(far, left), arm.point(far, right))
             self._add_polygon(MapLayer.CROSSWALK, np.array(corners))
-        junction = Junction(tuple(arms), self._connect(arms))
+        junction = Junction(tuple(arms))
         self.junctions.append(junction)
+        self._find_links(arms)
         return junction
 
-    def _connect(self, arms: list[Arm]) -> dict[tuple[int, int], int]:
-        links = []  # lane in, lane out, movement, arm in, arm out
+    def _find_links(self, arms: list[Arm]) -> None:
+        links = self._links
         for a, arm in enumerate(arms):
             for b, other in enumerate(arms):
                 if a == b or not arm.lanes_in or not other.lanes_out:
                     continue
+                block, width = self._roadblocks, 0.5 * arm.road.profile.lane_width
+                self._roadblocks += 1
                 turn = other.pose[2] - arm.pose[2] - PI
                 turn -= 2 * PI * round(turn / (2 * PI))
                 if abs(turn) < PI / 4:
                     pairs = [(lane, other.lanes_out[min(i, len(other.lanes_out) - 1)]) for i, lane in enumerate(arm.lanes_in)]
-                    links += [(i, o, STRAIGHT, a, b) for i, o in pairs]
+                    links += [(i, o, STRAIGHT, arm.group, block, width) for i, o in pairs]
                 elif turn > 0:
-                    links.append((arm.lanes_in[0], other.lanes_out[0], LEFT, a, b))
+                    links.append((arm.lanes_in[0], other.lanes_out[0], LEFT, arm.group, block, width))
                 else:
-                    links.append((arm.lanes_in[-1], other.lanes_out[-1], RIGHT, a, b))
+                    links.append((arm.lanes_in[-1], other.lanes_out[-1], RIGHT, arm.group, block, width))
+
+    def link(self) -> None:
+        """Adds the connectors of all junctions."""
+        links, self._links = self._links, []
         starts, ends = ([self.lanes[link[k]] for link in links] for k in (0, 1))
-        poses_in = np.array([(line.x[-1], line.y[-1], line.yaw[-1]) for line in starts])
-        poses_out = np.array([(line.x[0], line.y[0], line.yaw[0]) for line in ends])
-        result, blocks = {}, {}
-        for (i, o, movement, a, b), line in zip(links, connectors(poses_in, poses_out), strict=True):
-            width = 0.5 * arms[a].road.profile.lane_width
-            polygon = np.concatenate((line.shifted(width)[::2], line.shifted(-width)[::-2]))
-            if (a, b) not in blocks:
-                blocks[a, b] = self._roadblocks
-                self._roadblocks += 1
-            tightest = float(np.max(np.abs(line.curvature)))
-            limit = self._limit[i] if movement == STRAIGHT else min(self._limit[i], float(np.sqrt(2.5 / tightest)))
-            row = self._add_lane(line, polygon, limit, blocks[a, b], movement, arms[a].group)
+        lines = connectors(
+            np.array([(line.x[-1], line.y[-1], line.yaw[-1]) for line in starts]),
+            np.array([(line.x[0], line.y[0], line.yaw[0]) for line in ends]),
+        )
+        widths = np.array([link[5] for link in links])[:, None]
+        x, y, sine, cosine, curvature = (
+            np.stack([getattr(line, k) for line in lines]) for k in ("x", "y", "sine", "cosine", "curvature")
+        )
+        rings = np.empty((len(lines), 2, 9, 2))
+        for side, sign in ((0, 1.0), (1, -1.0)):
+            every = slice(None, None, 2 if sign > 0 else -2)
+            rings[:, side, :, 0] = (x - sign * widths * sine)[:, every]
+            rings[:, side, :, 1] = (y + sign * widths * cosine)[:, every]
+        bends = np.sqrt(2.5 / np.maximum(np.max(np.abs(curvature), axis=1), 1e-6)).tolist()
+        for k, (i, o, movement, group, block, _) in enumerate(links):
+            limit = self._limit[i] if movement == STRAIGHT else min(self._limit[i], bends[k])
+            row = self._add_lane(lines[k], rings[k].reshape(-1, 2), limit, block, movement, group)
             self.successors[i].append(row)
             self.successors[row].append(o)
-            result[i, o] = row
-        return result
 
     def vector_map(self, origin: np.ndarray) -> VectorMap:
         """Returns the map in the frame whose origin is this point [m], rounded to 1 mm."""

@@ -156,6 +156,8 @@ def _search(scene: Scene, ego, speed: float) -> None:
         raise Unfit("going straight on does no harm")
     frenet = np.zeros((len(agents), STEPS, 5))
     to_path(grid, agents, frenet)
+    close = np.min(np.abs(frenet[:, :, 1]) - frenet[:, :, 3], axis=1) < 6.0  # to the ego's path
+    agents, frenet = np.ascontiguousarray(agents[close]), np.ascontiguousarray(frenet[close])
     s, v = np.zeros(STEPS), np.zeros(STEPS)
     react = START + scene.draw.integer(1, 3)
     options = candidates(scene, speed)

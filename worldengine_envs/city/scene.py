@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from worldengine_envs.city.driving import RED, STEP, drive, overlaps
-from worldengine_envs.city.exact import Draw, arctan, arctan2, interpolate, sin_cos, smooth_step
+from worldengine_envs.city.exact import Draw, arctan2, interpolate, sin_cos
 from worldengine_envs.city.network import Junction
+from worldengine_envs.city.placing import place
 from worldengine_envs.city.streets import LanePath, Street, speed_table
 from worldengine_envs.scenario.types import HISTORY_STEPS, AgentType, LightState
 
@@ -37,17 +38,6 @@ class Vehicle:
     lateral: tuple[tuple[float, float, float], ...] = ()  # moves to the left: (metres, from arclength, over metres)
     wander: tuple[tuple[float, float, float], ...] = ()  # waves: (amplitude [m], wavelength [m], phase [rad])
     name: str = "car"
-
-    def offset(self) -> tuple[np.ndarray, np.ndarray]:
-        """Returns (steps,) offset to the left of the path [m] and its slope along it."""
-        left, slope = np.zeros(len(self.s)), np.zeros(len(self.s))
-        for amount, start, distance in self.lateral:
-            value, rate = smooth_step((self.s - start) / distance)
-            left, slope = left + amount * value, slope + amount / distance * rate
-        for amplitude, wavelength, phase in self.wander:
-            sine, cosine = sin_cos(6.283185307179586 / wavelength * self.s + phase)
-            left, slope = left + amplitude * sine, slope + amplitude * 6.283185307179586 / wavelength * cosine
-        return left, slope
 
 
 @dataclass(eq=False)
@@ -140,17 +130,18 @@ class Scene:
         """
         count = len(self.vehicles)
         state = np.zeros((count + len(self.walkers), STEPS, 5))
-        by_path: dict[int, list[int]] = {}
-        for i, car in enumerate(self.vehicles):
-            by_path.setdefault(car.path, []).append(i)
         turn = np.zeros((len(state), STEPS, 2))
-        for p, rows in by_path.items():
-            cars = [self.vehicles[i] for i in rows]
-            s, v = np.array([c.s for c in cars]), np.array([c.v for c in cars])
-            offsets = [c.offset() for c in cars]
-            left, slope = np.array([o[0] for o in offsets]), np.array([o[1] for o in offsets])
-            axle = np.array([[AXLE_TO_CENTER * c.size[0]] for c in cars])
-            state[rows], turn[rows] = vehicle_states(self.paths[p].line, s, v, left, slope, axle)
+        tables = [path.line.table for path in self.paths]
+        offsets = np.concatenate(([0], np.cumsum([table.shape[1] for table in tables])))
+        moves, waves = np.zeros((count, 2, 3)), np.zeros((count, 2, 3))
+        for i, car in enumerate(self.vehicles):
+            for rows, given in ((moves, car.lateral), (waves, car.wander)):
+                for k, row in enumerate(given):
+                    rows[i, k] = row
+        s, v = (np.array([getattr(car, name) for car in self.vehicles]).reshape(count, STEPS) for name in "sv")
+        path = np.array([car.path for car in self.vehicles], dtype=np.int64)
+        axle = np.array([AXLE_TO_CENTER * car.size[0] for car in self.vehicles])
+        place(np.concatenate(tables, axis=1), offsets, path, s, v, moves, waves, axle, state[:count], turn[:count])
         for i, walker in enumerate(self.walkers):
             state[count + i, :, :2], state[count + i, :, 2] = walker.xy, walker.yaw
             state[count + i, 1:, 3:] = np.diff(walker.xy, axis=0) / STEP
@@ -195,37 +186,6 @@ def axis(junction: Junction) -> list[int]:
         if sine * first[0] + cosine * first[1] < -0.8:
             groups.append(arm.group)
     return groups
-
-
-def vehicle_states(line, s, v, left, slope, axle) -> tuple[np.ndarray, np.ndarray]:
-    """Returns (state (cars, steps, 5), cos and sin of the yaw (cars, steps, 2)) of box centres.
-
-    Args:
-        line: The path.
-        s, v, left, slope: (cars, steps) arclength [m] and speed [m/s] along the path, offset [m], d offset / d arclength.
-        axle: (cars, 1) distance from rear axle to centre [m].
-    """
-    x, y, yaw, curvature = line.at(s)
-    sine, cosine = sin_cos(yaw)
-    stretch = 1.0 - curvature * left
-    heading = yaw + arctan(slope / stretch)
-    x, y = x - left * sine, y + left * cosine
-    sine, cosine = sin_cos(heading)
-    speed = v * np.sqrt(stretch * stretch + slope * slope)
-    rate = np.zeros_like(heading)
-    rate[:, 1:-1] = (heading[:, 2:] - heading[:, :-2]) / (2 * STEP)
-    rate[:, 0], rate[:, -1] = rate[:, 1], rate[:, -2]
-    state = np.stack(
-        (
-            x + axle * cosine,
-            y + axle * sine,
-            heading,
-            speed * cosine - rate * axle * sine,
-            speed * sine + rate * axle * cosine,
-        ),
-        axis=2,
-    )
-    return state, np.stack((cosine, sine), axis=2)
 
 
 def walk(start, end, speed: float, begin: float, draw: Draw) -> Walker:

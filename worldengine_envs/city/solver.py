@@ -9,6 +9,7 @@ from worldengine_envs.city.driving import STEP, _follow, boxes_touch
 
 LENGTH, WIDTH, AXLE_TO_CENTER, FRONT_OVERHANG = 5.176, 2.297, 1.461, 4.049
 # columns of a candidate
+MOST_PROGRESS = 11.0  # credit that progress can give at the end, with something to spare
 SPEED, HEADWAY, BRAKE, FORESIGHT, OFFSET, DISTANCE, HOLD, JERK = range(8)
 
 
@@ -75,8 +76,8 @@ def _hit(k, x, y, c, n, v, agents, steps):
 
 
 @njit(cache=True, nogil=True)
-def roll_out(candidate, s0, v0, cruise, start, grid, limit, agents, frenet, s, v):
-    """Drives one candidate; returns its cost (inf = contact).
+def roll_out(candidate, s0, v0, cruise, start, grid, limit, agents, frenet, s, v, best):
+    """Drives one candidate; returns its cost (inf = contact, or it cannot come below ``best`` any more).
 
     Args:
         candidate: (8,) desired speed as part of cruise, headway [s], strongest braking [m/s2], foresight [steps], offset [m],
@@ -102,6 +103,8 @@ def roll_out(candidate, s0, v0, cruise, start, grid, limit, agents, frenet, s, v
             if hit == 2:
                 return np.inf
             cost += hit * (1.0 if k < start + 45 else 0.3)
+            if cost - MOST_PROGRESS > best:
+                return np.inf
         if k == steps - 1:
             break
         wanted = cruise if k < start else cruise * candidate[SPEED]
@@ -129,7 +132,7 @@ def search(candidates, s0, v0, cruise, start, grid, limit, agents, frenet, s, v,
     """Drives all candidates and keeps the motion of the cheapest in best_s, best_v; returns (row, cost), row -1 = none."""
     best, row = np.inf, -1
     for m in range(len(candidates)):
-        cost = roll_out(candidates[m], s0, v0, cruise, start, grid, limit, agents, frenet, s, v)
+        cost = roll_out(candidates[m], s0, v0, cruise, start, grid, limit, agents, frenet, s, v, best)
         if cost < best:
             best, row = cost, m
             best_s[:] = s

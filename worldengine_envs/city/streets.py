@@ -10,6 +10,7 @@ import numpy as np
 from worldengine_envs.city.exact import Draw, turn_of
 from worldengine_envs.city.lines import Line, curvature_line, join, straight_line
 from worldengine_envs.city.network import CROSSWALK_SETBACK, LEFT, PI, RIGHT, STRAIGHT, Junction, Network, Road, RoadProfile
+from worldengine_envs.city.placing import speed_limits
 
 SPEED_LIMITS = (8.33, 11.11, 13.89, 16.67)  # 30, 40, 50, 60 km/h
 LATERAL_ACCELERATION = 2.2  # that drivers accept in bends [m/s2]
@@ -127,6 +128,7 @@ def make_street(kind: str, draw: Draw, lanes: int | None = None) -> Street:
     for i in range(len(roads) - 1):
         mouths = [(roads[i + 1], False), (sides[0][0][i], False), (roads[i], True), (sides[1][0][i], False)]
         junctions.append(network.add_junction(mouths))
+    network.link()
     cross_roads = tuple(road for arms, others in sides for road in (*arms, *others))
     return Street(kind, network, tuple(roads), tuple(junctions), main, cross_roads)
 
@@ -164,9 +166,6 @@ def _side(network, draw, kind, side, profile, cross, corner, centres) -> tuple[l
 
 def speed_table(line: Line, length: int = 1024) -> np.ndarray:
     """Returns (length,) speed [m/s] by metre of arclength that bends allow, with braking at 1.5 m/s2 before them."""
-    s = np.arange(length, dtype=np.float64)
-    curvature = np.abs(line.at(np.minimum(s, line.length))[3])
-    squared = LATERAL_ACCELERATION / np.maximum(curvature, 1e-4)
-    # reach[i] = min over j >= i of squared[j] + 2 * 1.5 * (j - i)
-    reach = np.minimum.accumulate((squared + 3.0 * s)[::-1])[::-1] - 3.0 * s
-    return np.sqrt(reach)
+    limit = np.empty(length)
+    speed_limits(line.table, LATERAL_ACCELERATION, 1.5, limit)
+    return limit
