@@ -55,7 +55,7 @@ def read_argoverse2(path: str | Path) -> Iterator[Scenario]:
 
 
 def argoverse2_logs(source: str | Path) -> list[Path]:
-    """Returns the logs under a folder, in order: the folder itself, or those below it; motion forecasting is listed to be refused."""
+    """Returns the logs under a folder, in order: itself or those below it; motion forecasting is listed to be refused."""
     source = Path(source)
     if source.is_file():
         return [source]
@@ -67,7 +67,8 @@ def argoverse2_logs(source: str | Path) -> list[Path]:
 def _read(folder: Path) -> RawRecording:
     annotations = next((folder / name for name in ANNOTATIONS if (folder / name).is_file()), None)
     if annotations is None or not (folder / EGO_POSES).is_file():
-        raise DataError(*_what_is_missing(folder, annotations), file=folder, remedy=f"A sensor log has {ANNOTATIONS[1]}, {EGO_POSES} and map/")
+        remedy = f"A sensor log has {ANNOTATIONS[1]}, {EGO_POSES} and map/"
+        raise DataError(_what_is_missing(folder, annotations), file=folder, remedy=remedy)
     derived: set[str] = set()
     rows = read_columns(annotations, (*POSE, "length_m", "width_m", "height_m", "track_uuid", "category"), MAX_ROWS)
     poses = read_columns(folder / EGO_POSES, POSE, MAX_ROWS)
@@ -99,12 +100,12 @@ def _read(folder: Path) -> RawRecording:
     )
 
 
-def _what_is_missing(folder: Path, annotations) -> tuple[str]:
+def _what_is_missing(folder: Path, annotations) -> str:
     if not folder.is_dir():
-        return ("not an Argoverse 2 log folder",)
+        return "not an Argoverse 2 log folder"
     if any(folder.glob("scenario_*.parquet")):
-        return ("a motion-forecasting scenario, not a sensor log",)
-    return (f"not a sensor log: {ANNOTATIONS[1] if annotations is None else EGO_POSES} is missing",)
+        return "a motion-forecasting scenario, not a sensor log"
+    return f"not a sensor log: {ANNOTATIONS[1] if annotations is None else EGO_POSES} is missing"
 
 
 def _ego_at(stamps: np.ndarray, poses: dict, file: Path):
@@ -128,7 +129,9 @@ def _yaw(rows: dict, file: Path) -> np.ndarray:
     w, x, y, z = (rows[name] for name in ("qw", "qx", "qy", "qz"))
     norm = w * w + x * x + y * y + z * z
     if (np.abs(norm - 1) > 0.05).any():
-        raise DataError(f"{int((np.abs(norm - 1) > 0.05).sum())} quaternions are not of unit length", file=file, field="qw, qx, qy, qz")
+        raise DataError(
+            f"{int((np.abs(norm - 1) > 0.05).sum())} quaternions are not of unit length", file=file, field="qw, qx, qy, qz"
+        )
     return np.arctan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z) / norm)
 
 
@@ -168,13 +171,18 @@ def _road(folder: Path) -> RawRoad:
         kind = str(lane.get("lane_type", "VEHICLE")).upper()
         (road.lanes if kind in CAR_LANES else road.bike_lanes).append(_lane(str(key), lane, file))
     shapely = require("shapely")
-    areas = [_points(area, "area_boundary", f"drivable_areas.{key}", file) for key, area in _table(content, "drivable_areas", file).items()]
+    areas = [
+        _points(area, "area_boundary", f"drivable_areas.{key}", file)
+        for key, area in _table(content, "drivable_areas", file).items()
+    ]
     areas = [shapely.make_valid(shapely.Polygon(area)) for area in areas if len(area) >= 3]
     if areas:
         road.drivable = shapely.union_all(areas)
     for key, crossing in _table(content, "pedestrian_crossings", file).items():
         one, other = (_points(crossing, name, f"pedestrian_crossings.{key}", file) for name in ("edge1", "edge2"))
-        road.crosswalks.append(np.asarray(shapely.MultiPoint(np.concatenate([one, other])).convex_hull.buffer(0.01).exterior.coords)[:-1])
+        road.crosswalks.append(
+            np.asarray(shapely.MultiPoint(np.concatenate([one, other])).convex_hull.buffer(0.01).exterior.coords)[:-1]
+        )
     return road
 
 
@@ -237,7 +245,9 @@ def _camera_rig(folder: Path) -> CameraRig | None:
     files = [folder / "calibration" / name for name in ("intrinsics.feather", "egovehicle_SE3_sensor.feather")]
     if not all(file.is_file() for file in files):
         return None
-    lens = read_columns(files[0], ("sensor_name", "fx_px", "fy_px", "cx_px", "cy_px", "k1", "k2", "k3", "height_px", "width_px"), 1000)
+    lens = read_columns(
+        files[0], ("sensor_name", "fx_px", "fy_px", "cx_px", "cy_px", "k1", "k2", "k3", "height_px", "width_px"), 1000
+    )
     mount = read_columns(files[1], ("sensor_name", *POSE[1:]), 1000)
     row_of = {str(name): row for row, name in enumerate(mount["sensor_name"])}
     names = [str(name) for name in lens["sensor_name"]]

@@ -93,7 +93,7 @@ def _link(lanes) -> list[list[int]]:
 
 
 def _given_neighbours(lanes, names: list[list[str]], row_of: dict[str, int]) -> np.ndarray:
-    """Returns (lanes,) the first named neighbour that runs the same way where it is beside the lane (some formats name oncoming ones)."""
+    """Returns (lanes,) the first named neighbour that runs the same way beside the lane: some formats name oncoming ones."""
     shapely = require("shapely")
     out = np.full(len(lanes), -1, np.int32)
     pairs = [(row, row_of[name]) for row, some in enumerate(names) for name in some if row_of.get(name, row) != row]

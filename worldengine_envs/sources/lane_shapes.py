@@ -86,7 +86,7 @@ def _average(half: np.ndarray, reach: int = 2) -> np.ndarray:
 
 def _stations(lane):
     """Returns points (n, 2) every 2 m, their left normals (n, 2), and the format's half widths there (n, 2), 0 = unknown."""
-    xy, along, index = resample_line(lane.center, SPACING)
+    xy, _, index = resample_line(lane.center, SPACING)
     half = np.zeros((len(xy), 2)) if lane.half_width is None else np.asarray(lane.half_width, np.float64)[index]
     return xy, left_normals(xy), half
 
@@ -141,7 +141,7 @@ class SegmentTree:
     ) -> np.ndarray:
         """Returns (n,) distances [m] from points (n, 2) along unit directions (n, 2) to the first segment, inf beyond ``reach``.
 
-        Segments nearer than ``start`` do not count; with ``parallel`` only those count that cross the ray within 20 degrees of square.
+        Segments nearer than ``start`` do not count; with ``parallel`` only those that cross the ray within 20 degrees of square do.
         """
         out = np.full(len(xy), np.inf)
         if not len(self.a):

@@ -12,6 +12,7 @@ import math
 import pickle
 import re
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 
@@ -131,7 +132,7 @@ def _recall(load):
 
 
 class _Reader(pickle._Unpickler):
-    dispatch = {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _OPCODES}
+    dispatch: ClassVar = {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _OPCODES}
 
     def find_class(self, module, name):
         try:

@@ -7,6 +7,7 @@ import numpy as np
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import Route, VectorMap
 from worldengine_envs.sources.lane_graph import end_headings
+from worldengine_envs.sources.lane_shapes import resample_line
 from worldengine_envs.sources.optional import require
 
 REACH_M = 4.0  # a lane further aside was not driven
@@ -56,7 +57,7 @@ def _thin(path: np.ndarray, spacing: float = 1.0) -> np.ndarray:
 
 
 def _driven(m: VectorMap, places: np.ndarray):
-    """Returns the lanes driven, in order, and a line (n, 2): per place its foot on the lane, or the place itself where no lane is."""
+    """Returns the lanes driven, in order, and a line (n, 2): the foot of each place on its lane, or the place where no lane is."""
     shapely = require("shapely")
     lines = np.array([shapely.LineString(m.lane_centerline(row)) for row in range(m.num_lanes)])
     points = shapely.points(places[:, :2])
@@ -130,7 +131,7 @@ def _path_between(m: VectorMap, a: int, b: int, depth: int = 3) -> list[int] | N
     """Returns the lanes between a and b along successors (a left out, b included), or None if b does not follow within 3 lanes."""
     frontier = [[a]]
     for _ in range(depth):
-        frontier = [way + [int(n)] for way in frontier for n in m.lane_successors(way[-1])]
+        frontier = [[*way, int(n)] for way in frontier for n in m.lane_successors(way[-1])]
         for way in frontier:
             if way[-1] == b:
                 return way[1:]
@@ -193,9 +194,8 @@ def _before(m: VectorMap, chain: list[int], foot: np.ndarray):
             break
         chain.insert(0, _straightest(m, rows, end_headings(m.lane_centerline(chain[0]))[0], at_end=True))
         points = np.concatenate([m.lane_centerline(chain[0]), points])
-    points = _extend(points[::-1], BEHIND_M)[::-1]
-    s = _length(points) - np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(points, axis=0).T))])
-    return chain, points[s <= BEHIND_M + 5.0]
+    back, s, _ = resample_line(_extend(points[::-1], BEHIND_M), SPACING)
+    return chain, back[s <= BEHIND_M][::-1]
 
 
 def _part(line: np.ndarray, foot: np.ndarray, ahead: bool) -> np.ndarray:

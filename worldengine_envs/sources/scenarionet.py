@@ -119,7 +119,7 @@ def _part(data, field: str, kind: type):
 
 def _times(data, metadata, ego) -> np.ndarray:
     """Returns (T,) times [s] from the first step."""
-    position = _array(_part(ego, "state", dict).get("position"), "tracks.<ego>.state.position", None)
+    position = _array(_part(ego, "state", dict).get("position"), "tracks.<ego>.state.position", None, 2)
     steps = len(position)
     if not 2 <= steps <= MAX_STEPS:
         raise DataError(f"{steps} steps, must be 2 to {MAX_STEPS}", field="length")
@@ -131,7 +131,7 @@ def _times(data, metadata, ego) -> np.ndarray:
         rate = metadata.get("sample_rate")
         interval = float(rate) if isinstance(rate, int | float) and 0.005 <= rate <= 2.0 else 0.1
         return interval * np.arange(steps)
-    stamps = _array(stamps, "metadata.ts", None).reshape(-1)
+    stamps = _array(stamps, "metadata.ts", None)
     if len(stamps) < steps or not np.isfinite(stamps[:steps]).all():
         raise DataError(f"{len(stamps)} time stamps for {steps} steps, or NaN among them", field="metadata.ts")
     time = stamps[:steps] - stamps[0]
@@ -149,14 +149,9 @@ def _array(value, field: str, steps: int | None, width: int | None = None) -> np
         raise DataError("holds no numbers", field=field) from None
     if width is None and array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
-    good = array.ndim == (1 if width is None else 2) or steps is None
-    good &= (
-        array.ndim >= 1
-        and (steps is None or len(array) == steps)
-        and (width is None or array.ndim == 2 and array.shape[1] >= width)
-    )
-    if not good:
-        want = f"({steps},)" if width is None else f"({steps}, {width})"
+    good = array.ndim == (1 if width is None else 2) and steps in (None, len(array))
+    if not good or (width is not None and array.shape[1] < width):
+        want = f"({steps or 'n'},)" if width is None else f"({steps or 'n'}, {width})"
         raise DataError(f"has shape {array.shape}, must be {want}", field=field)
     return array
 

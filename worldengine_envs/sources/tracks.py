@@ -24,7 +24,7 @@ AT_REST_M = 0.3  # a vehicle or object that stays within this radius for all its
 
 @dataclass
 class RawTrack:
-    """Samples of one object as the log has them, valid ones only, in time order. Velocity and size rows may be missing (None, 0)."""
+    """Valid samples of one object as the log has them, in time order. Heading and velocity may be None, sizes 0: unknown."""
 
     token: str
     type: AgentType

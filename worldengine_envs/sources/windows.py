@@ -35,7 +35,10 @@ def cut_windows(recording: Scenario, horizon_s: float = 4.0) -> Windows:
     part of that time, touches something, or stands off the drivable area is refused with the reason.
     """
     taken, refused = [], []
-    for start in _starts(recording.tracks.steps, horizon_s):
+    steps, needed = recording.tracks.steps, HISTORY_STEPS + round(horizon_s / STEP_S) + LOOKAHEAD_STEPS + 1
+    if steps < needed:
+        refused.append(Refusal(recording.id, f"{steps} steps are recorded, a window needs {needed}"))
+    for start in _starts(steps, horizon_s):
         window = replace(recording, id=f"{recording.id}_{start:03d}", start_step=start)
         reason = _ego_gap(window, horizon_s) or start_problem(window)
         if reason:
@@ -51,9 +54,8 @@ def _starts(steps: int, horizon_s: float) -> Iterator[int]:
 
 
 def _ego_gap(window: Scenario, horizon_s: float) -> str | None:
-    needed = window.tracks.valid[
-        0, window.start_step - HISTORY_STEPS : window.start_step + round(horizon_s / STEP_S) + LOOKAHEAD_STEPS + 1
-    ]
+    last = window.start_step + round(horizon_s / STEP_S) + LOOKAHEAD_STEPS
+    needed = window.tracks.valid[0, window.start_step - HISTORY_STEPS : last + 1]
     missing = int((~needed).sum())
     return f"the ego is missing in {missing} of the {len(needed)} steps that are needed" if missing else None
 
