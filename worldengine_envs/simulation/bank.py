@@ -16,7 +16,7 @@ from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import STEP_S, AgentType, Scenario, VectorMap, initial_ego_state
 from worldengine_envs.simulation.idm import parameter_table
 from worldengine_envs.simulation.map_index import MapIndex, MapIndexBuilder
-from worldengine_envs.simulation.paths import build_path, is_static, nearest_lane
+from worldengine_envs.simulation.paths import build_path, is_static, nearest_lane, straight_segments
 from worldengine_envs.simulation.recordings import check_tracks, compile_lights, compile_log
 from worldengine_envs.simulation.stop_lines import governed_lanes, stop_lines
 from worldengine_envs.simulation.tables import GrowingTable
@@ -56,8 +56,10 @@ AGENT = np.dtype(
         ("mode", np.int8),  # LOG, IDM or PLAN
         ("first", np.int32),  # first step k >= 0 at which it is valid, -1 = never again
         ("path_count", np.int32),  # points of its path; 0 = none: as an IDM agent it stays (it hardly moves in the whole recording)
+        ("segment_count", np.int32),  # straight pieces of its path
         ("stop_count", np.int32),  # stop lines on its path
         ("path_start", np.int64),  # first row of its path in `path`
+        ("segment_start", np.int64),  # first row of its straight pieces in `segments`
         ("stop_start", np.int64),  # first row of its stop lines in `stops`
         ("path_ds", np.float64),  # spacing of its path's points [m]
         ("path_s0", np.float64),  # arclength on its path at step `first` [m]
@@ -88,8 +90,9 @@ class Bank(NamedTuple):
     log: np.ndarray  # (rows, 10) float64 x, y, yaw, vx, vy, speed, cos yaw, sin yaw, length, width; box centre, time-major
     log_valid: np.ndarray  # (rows,) bool; gaps up to 1 s filled, tracks alive at the end extrapolated LOOKAHEAD_STEPS
     path: np.ndarray  # (points, 4) float64 x, y [m], yaw [rad, unwrapped], desired speed [m/s], at equal spacing
+    segments: np.ndarray  # (rows, 6) float64 the same paths in straight pieces: x, y [m], direction x, y, arclength, length [m]
     stops: np.ndarray  # (rows,) STOP, stop lines on paths
-    idm: np.ndarray  # (3, 8) float64 driver model's parameters by AgentType, order of idm.IDMParameters
+    idm: np.ndarray  # (3, 7) float64 driver model's parameters by AgentType, columns as named in idm
     light_state: np.ndarray  # (rows,) int8 LightState; the last one is held for LOOKAHEAD_STEPS past the end
     light_lane: np.ndarray  # (rows,) int32 lane rows of the map
     route: np.ndarray  # (rows, 3) float64 x, y [m], yaw [rad]
@@ -107,6 +110,7 @@ LAYOUT = {  # dtype and columns of the bank's growing tables
     "log": (np.float64, (10,)),
     "log_valid": (np.bool_,),
     "path": (np.float64, (4,)),
+    "segments": (np.float64, (6,)),
     "stops": (STOP,),
     "light_state": (np.int8,),
     "light_lane": (np.int32,),
@@ -117,7 +121,8 @@ LAYOUT = {  # dtype and columns of the bank's growing tables
     "lanes": (LANE,),
     "lane_point": (np.float64, (3,)),
 }
-NO_PATH = (0, 0, 1.0, 0, 0, None)  # path start, count, spacing, stop start, count, arclength by step
+PATH_FIELDS = ("path_start", "path_count", "path_ds", "segment_start", "segment_count", "stop_start", "stop_count")
+NO_PATH = ((0, 0, 1.0, 0, 0, 0, 0), None)  # PATH_FIELDS; arclength by step
 
 
 def _headings(xy: np.ndarray) -> np.ndarray:
@@ -281,15 +286,13 @@ class ScenarioBank:
         rows["type"] = tracks.types
         rows["mode"] = [self._mode(token, kind) for token, kind in zip(tracks.tokens, tracks.types, strict=True)]
         rows["first"] = np.where(ahead.any(0), ahead.argmax(0), -1)
-        rows["path_ds"] = 1.0
         for a in 1 + np.flatnonzero((rows["mode"][1:] == IDM) & (rows["first"][1:] >= 0)):
             if a not in recording.paths:
                 recording.paths[a] = self._add_path(scenario, recording, a)
-            start, count, spacing, stop_start, stop_count, s_at_step = recording.paths[a]
-            row = rows[a]
-            row["path_start"], row["path_count"], row["path_ds"] = start, count, spacing
-            row["stop_start"], row["stop_count"] = stop_start, stop_count
-            row["path_s0"] = s_at_step[k + row["first"]] if count else 0.0
+            fields, s_at_step = recording.paths[a]
+            for name, value in zip(PATH_FIELDS, fields, strict=True):
+                rows[a][name] = value
+            rows[a]["path_s0"] = 0.0 if s_at_step is None else s_at_step[k + rows[a]["first"]]
         return rows
 
     def _mode(self, token: str, kind: int) -> int:
@@ -298,7 +301,7 @@ class ScenarioBank:
         return MODES[self._traffic.get(token, self._traffic.get("*", "log"))]
 
     def _add_path(self, scenario: Scenario, recording: _Recording, a: int) -> tuple:
-        """Builds the path and the stop lines of an IDM agent and returns their rows, in the order of NO_PATH."""
+        """Builds the path and the stop lines of an IDM agent and returns their rows, as in NO_PATH."""
         agents, steps = recording.valid.shape[1], scenario.tracks.steps
         rows = recording.log_start + np.arange(steps) * agents + a
         log, valid, kind = self._tables["log"].data[rows], recording.valid[:steps, a], int(scenario.tracks.types[a])
@@ -313,4 +316,6 @@ class ScenarioBank:
         stops = np.zeros(len(s), STOP)
         stops["s"], stops["light"] = s, lights
         start, stop_start = self._tables["path"].append(path.points), self._tables["stops"].append(stops)
-        return start, len(path.points), path.spacing, stop_start, len(s), path.s_at_step
+        segments = straight_segments(path.points, path.spacing)
+        segment_start = self._tables["segments"].append(segments)
+        return (start, len(path.points), path.spacing, segment_start, len(segments), stop_start, len(s)), path.s_at_step

@@ -28,7 +28,7 @@ PEDESTRIAN = IDMParameters(1.0, 1.5, 3.0, 0.4, 0.4, 0.05, 0.25, 0.5)
 BICYCLE = IDMParameters(1.0, 1.5, 4.0, 1.0, 0.9, 0.15, 1.0, 1.0)
 
 PARAMETERS = (VEHICLE, PEDESTRIAN, BICYCLE)  # by AgentType
-A_MAX, B_COMFORT, B_MAX, MIN_GAP, HEADWAY, MARGIN = range(6)  # columns of parameter_table
+A_MAX, B_COMFORT, B_MAX, MIN_GAP, HEADWAY, MARGIN, APPROACH = range(7)  # columns of parameter_table
 
 MAX_LOOK_AHEAD = 100.0  # leaders further away along the path are not looked for [m]
 MIN_LOOK_AHEAD = 8.0  # [m]
@@ -36,21 +36,22 @@ CLOSEST_GAP = 0.1  # gaps are clipped here: closer, and overlapping, both mean f
 
 
 def parameter_table() -> np.ndarray:
-    """Returns (3, 8) float64 parameters by AgentType, in the order of IDMParameters."""
-    return np.array([astuple(p) for p in PARAMETERS])
+    """Returns (3, 7) float64 by AgentType: the first six of IDMParameters, then 2 sqrt(a b)."""
+    return np.array([(*astuple(p)[:6], 2.0 * math.sqrt(p.max_acceleration * p.comfortable_deceleration)) for p in PARAMETERS])
 
 
 @njit(cache=True, nogil=True)
 def desired_gap(p, speed, approach):
     """Returns s* [m] for a speed [m/s] and an approach rate towards the leader [m/s]; never below the gap at standstill."""
-    dynamic = speed * p[HEADWAY] + speed * approach / (2.0 * math.sqrt(p[A_MAX] * p[B_COMFORT]))
+    dynamic = speed * p[HEADWAY] + speed * approach / p[APPROACH]
     return p[MIN_GAP] + max(dynamic, 0.0)
 
 
 @njit(cache=True, nogil=True)
 def free_acceleration(p, speed, desired_speed):
     """Returns a (1 - (v / v0)^4), no stronger than comfortable braking [m/s2]."""
-    ratio = (speed / desired_speed) ** 2
+    ratio = speed / desired_speed
+    ratio *= ratio
     return max(p[A_MAX] * (1.0 - ratio * ratio), -p[B_COMFORT])
 
 

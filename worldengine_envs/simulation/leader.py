@@ -10,6 +10,7 @@ from worldengine_envs.scenario.types import LightState
 from worldengine_envs.simulation.idm import B_COMFORT, B_MAX
 
 STOPPED_BEYOND_M = 1.5  # an agent whose front stands at most this far over a stop line still waits at it
+JOINT_M = 0.5  # straight pieces of a path reach this far beyond their ends, so that no box hides in the wedge between two [m]
 RED, YELLOW = int(LightState.RED), int(LightState.YELLOW)
 
 
@@ -41,17 +42,16 @@ def light_gap(stops, start, count, light_state, lights, p, front, speed):
 
 
 @njit(cache=True, nogil=True)
-def find_leader(agents, sizes, present, n, me, path, record, position, reach, half_corridor):
+def find_leader(agents, sizes, present, n, me, path, segments, record, position, segment, reach, half_corridor):
     """Finds the nearest agent whose box reaches into the corridor along a path.
 
-    Boxes far from the stretch ahead are rejected by one circle around it. For the others the path is walked by steps that cannot
-    pass the box: whoever is D metres away at arclength s cannot touch the corridor before s + D - (its radius + half the corridor).
+    Boxes far from the stretch ahead are rejected by one circle around it, others are compared with its straight pieces.
 
     Args:
         agents: (A, 8) x, y, yaw, vx, vy, speed, cos, sin of box centres; sizes (A, 2) length, width; present (A,).
         n: Number of agents; me: the row that looks.
-        path, record: (rows, 4) points of all paths, and which of them are this agent's (bank.AGENT).
-        position, reach: Its arclength, and how far it looks along its path [m].
+        path, segments, record: All paths by points and by straight pieces, and which of them are this agent's (bank.AGENT).
+        position, segment, reach: Its arclength, the piece that it is on, and how far it looks along its path [m].
         half_corridor: Half its width and the margin [m].
 
     Returns:
@@ -59,46 +59,39 @@ def find_leader(agents, sizes, present, n, me, path, record, position, reach, ha
     """
     best, best_speed = math.inf, 0.0
     half_length = 0.5 * sizes[me, 0]
-    first, count, spacing = record.path_start, record.path_count, record.path_ds
-    i, t = path_row(position + 0.5 * reach, spacing, count)
-    mx = path[first + i, 0] + t * (path[first + i + 1, 0] - path[first + i, 0])
-    my = path[first + i, 1] + t * (path[first + i + 1, 1] - path[first + i, 1])
+    i, t = path_row(position + 0.5 * reach, record.path_ds, record.path_count)
+    i += record.path_start
+    mx, my = path[i, 0] + t * (path[i + 1, 0] - path[i, 0]), path[i, 1] + t * (path[i + 1, 1] - path[i, 1])
     bound = 0.5 * reach + half_corridor
+    first, last = record.segment_start + segment, record.segment_start + record.segment_count
     for j in range(n):
         dx, dy = agents[j, 0] - mx, agents[j, 1] - my
         limit = bound + 0.5 * (sizes[j, 0] + sizes[j, 1])
         if dx * dx + dy * dy > limit * limit or not present[j] or j == me:
             continue
-        hl, hw = 0.5 * sizes[j, 0], 0.5 * sizes[j, 1]
-        radius = math.sqrt(hl * hl + hw * hw)
-        ahead = min(reach, best + half_length + radius)
-        gap, speed = _gap_to(agents[j], hl, hw, radius, path, first, count, spacing, position, ahead, half_corridor)
-        if gap - half_length < best:
-            best, best_speed = gap - half_length, speed
+        end = position + min(reach, best + half_length) + 0.5 * sizes[j, 0]
+        way, speed = _way_to(agents[j], sizes[j], segments, first, last, position, end, half_corridor)
+        if way - half_length < best:
+            best, best_speed = way - half_length, speed
     return best, best_speed
 
 
 @njit(cache=True, nogil=True)
-def _gap_to(other, hl, hw, radius, path, first, count, spacing, position, reach, half_corridor):
+def _way_to(other, size, segments, first, last, position, end, half_corridor):
     """Returns the way along the path to the near side of a box in the corridor (infinity: none) and its speed along the path."""
-    s, end = position, position + reach
-    near = radius + half_corridor
-    while s <= end:
-        i, t = path_row(s, spacing, count)
-        ux, uy = path[first + i + 1, 0] - path[first + i, 0], path[first + i + 1, 1] - path[first + i, 1]
-        dx, dy = other[0] - path[first + i, 0] - t * ux, other[1] - path[first + i, 1] - t * uy
-        d2 = dx * dx + dy * dy
-        if d2 > near * near:
-            s += max(math.sqrt(d2) - near, 0.1)
+    half_length, half_width = 0.5 * size[0], 0.5 * size[1]
+    for i in range(first, last):
+        if segments[i, 4] > end:
+            break
+        ux, uy = segments[i, 2], segments[i, 3]
+        dx, dy = other[0] - segments[i, 0], other[1] - segments[i, 1]
+        along, aside = dx * ux + dy * uy, abs(dy * ux - dx * uy)
+        if along < -JOINT_M or along > segments[i, 5] + JOINT_M or aside > half_corridor + half_length + half_width:
             continue
-        ux, uy = ux / spacing, uy / spacing
-        along = dx * ux + dy * uy
-        if along > 0.5 * spacing:  # its centre is further on: look from there
-            s += along
+        s = segments[i, 4] + along
+        if s <= position:
             continue
-        if s + along > position:
-            cos, sin = abs(other[6] * ux + other[7] * uy), abs(other[7] * ux - other[6] * uy)
-            if abs(dy * ux - dx * uy) <= half_corridor + hl * sin + hw * cos:
-                return s + along - hl * cos - hw * sin - position, other[3] * ux + other[4] * uy
-        s += 1.0
+        cos, sin = abs(other[6] * ux + other[7] * uy), abs(other[7] * ux - other[6] * uy)
+        if aside <= half_corridor + half_length * sin + half_width * cos:
+            return s - half_length * cos - half_width * sin - position, other[3] * ux + other[4] * uy
     return math.inf, 0.0

@@ -33,6 +33,7 @@ class PathSettings:
     merge_length: float = 15.0  # the curve from the log's end onto the centreline [m]
     lateral_acceleration: float = 2.5  # bound for cornering [m/s2]
     max_extension: float = 400.0  # longest way on lanes beyond the log [m]
+    straight_tolerance: float = 0.1  # straight pieces stay this near to the path [m]
 
 
 SETTINGS = PathSettings()
@@ -231,3 +232,36 @@ def _merge(points: np.ndarray, s: np.ndarray, end: np.ndarray, yaw: float, lengt
     merged[:, 1] += np.cos(points[:, 2]) * d
     merged[:, 2] += np.where(s < length, np.arctan(d_slope), 0.0)
     return merged
+
+
+@njit(cache=True, nogil=True)
+def _straight_ends(points, tolerance, ends):
+    """Writes the points at which straight pieces end to ``ends`` and returns their number: greedy, each as long as it can be."""
+    count, start, last = 0, 0, len(points) - 1
+    while start < last:
+        end = start + 1
+        while end < last:
+            dx, dy = points[end + 1, 0] - points[start, 0], points[end + 1, 1] - points[start, 1]
+            length = math.sqrt(dx * dx + dy * dy)
+            straight = length > 0.9 * (end + 1 - start) * math.sqrt(
+                (points[1, 0] - points[0, 0]) ** 2 + (points[1, 1] - points[0, 1]) ** 2
+            )
+            for i in range(start + 1, end + 1):
+                ex, ey = points[i, 0] - points[start, 0], points[i, 1] - points[start, 1]
+                straight = straight and abs(dx * ey - dy * ex) <= tolerance * length
+            if not straight:
+                break
+            end += 1
+        ends[count] = end
+        count += 1
+        start = end
+    return count
+
+
+def straight_segments(points: np.ndarray, spacing: float) -> np.ndarray:
+    """Returns a path's points (points, 4) as few straight pieces: (pieces, 6) x, y, direction x, y, arclength, length."""
+    ends = np.zeros(len(points), np.int64)
+    ends = np.concatenate([[0], ends[: _straight_ends(points, SETTINGS.straight_tolerance, ends)]])
+    start, along = points[ends[:-1], :2], np.diff(points[ends, :2], axis=0)
+    length = np.hypot(along[:, 0], along[:, 1])
+    return np.column_stack([start, along / np.fmax(length, 1e-9)[:, None], spacing * ends[:-1], length])

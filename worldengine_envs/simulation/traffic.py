@@ -46,8 +46,9 @@ def accelerate_agents(bank, worlds, w):
     scenario = bank.scenarios[worlds.scenario[w]]
     n, lights = scenario.num_agents, scenario.light_start + worlds.step[w] * scenario.num_lights
     agents, sizes, present, mode = worlds.agents[w], worlds.agent_size[w], worlds.present[w], worlds.mode[w]
-    records, path, stops, light_state, idm = bank.agents, bank.path, bank.stops, bank.light_state, bank.idm
-    position, acceleration = worlds.path_position[w], worlds.acceleration[w]
+    records, path, segments, stops = bank.agents, bank.path, bank.segments, bank.stops
+    light_state, idm = bank.light_state, bank.idm
+    position, segment, acceleration = worlds.path_position[w], worlds.path_segment[w], worlds.acceleration[w]
     for a in range(1, n):
         if mode[a] != IDM or not present[a]:
             continue
@@ -59,14 +60,17 @@ def accelerate_agents(bank, worlds, w):
         i += record.path_start
         desired = path[i, 3] + t * (path[i + 1, 3] - path[i, 3])
         remaining = (record.path_count - 1) * record.path_ds - position[a]
-        braking = interaction(p, speed, remaining + p[MIN_GAP], 0.0)  # it stops where its path ends
+        reach, braking = look_ahead(p, speed), 0.0
+        if remaining < reach:  # it stops where its path ends
+            reach, braking = remaining, interaction(p, speed, remaining + p[MIN_GAP], 0.0)
+        while segment[a] + 1 < record.segment_count and segments[record.segment_start + segment[a] + 1, 4] <= position[a]:
+            segment[a] += 1
         if record.stop_count > 0:
             front = position[a] + 0.5 * sizes[a, 0]
             gap = light_gap(stops, record.stop_start, record.stop_count, light_state, lights, p, front, speed)
             braking = max(braking, interaction(p, speed, gap, 0.0))
-        reach = min(look_ahead(p, speed), remaining)
         gap, leader_speed = find_leader(
-            agents, sizes, present, n, a, path, record, position[a], reach, 0.5 * sizes[a, 1] + p[MARGIN]
+            agents, sizes, present, n, a, path, segments, record, position[a], segment[a], reach, 0.5 * sizes[a, 1] + p[MARGIN]
         )
         if gap < math.inf:
             braking = max(braking, interaction(p, speed, gap, leader_speed))
@@ -153,7 +157,7 @@ def _appear(bank, worlds, w, k):
         row = scenario.log_start + step * n + a
         if valid[row] and _is_clear(agents, sizes, present, n, log[row]):
             place(log[row], agents[a], sizes[a])
-            present[a], acceleration[a] = True, 0.0
+            present[a], acceleration[a], worlds.path_segment[w, a] = True, 0.0, 0
             position[a] = start_on_path(record, path, agents[a], offset[a])
 
 

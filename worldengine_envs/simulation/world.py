@@ -43,6 +43,7 @@ class Worlds(NamedTuple):
     mode: np.ndarray  # (W, A) int8 LOG, IDM or PLAN: taken from the bank at a reset, may be changed right after it
     plans: np.ndarray  # (W, A, P, 4) float64 x, y, yaw, speed at steps 1..P, for PLAN agents; filled by the caller after a reset
     path_position: np.ndarray  # (W, A) float64 arclength of IDM agents on their paths [m]
+    path_segment: np.ndarray  # (W, A) int32 straight piece of the path that an IDM agent is on
     path_offset: np.ndarray  # (W, A, 3) float64 x, y [m], yaw [rad] of IDM agents relative to their paths; fades as they drive
     acceleration: np.ndarray  # (W, A) float64 last acceleration of IDM agents [m/s2]
     ego_history: np.ndarray  # (W, H + 1, 11) float64 states of the ego at steps 0..step
@@ -61,6 +62,7 @@ def make_worlds(num_worlds: int, max_agents: int, horizon_steps: int, plan_steps
         mode=np.zeros((w, a), np.int8),
         plans=np.zeros((w, a, plan_steps, 4)),
         path_position=np.zeros((w, a)),
+        path_segment=np.zeros((w, a), np.int32),
         path_offset=np.zeros((w, a, 3)),
         acceleration=np.zeros((w, a)),
         ego_history=np.zeros((w, horizon_steps + 1, 11)),
@@ -87,7 +89,7 @@ def reset_world(bank, worlds, w, s):
     ego, agents, sizes, present, mode = worlds.ego[w], worlds.agents[w], worlds.agent_size[w], worlds.present[w], worlds.mode[w]
     position, offset, acceleration = worlds.path_position[w], worlds.path_offset[w], worlds.acceleration[w]
     agents[:], sizes[:], present[:], mode[:] = 0.0, 0.0, False, LOG
-    position[:], offset[:], acceleration[:] = 0.0, 0.0, 0.0
+    position[:], offset[:], acceleration[:], worlds.path_segment[w] = 0.0, 0.0, 0.0, 0
     for c in range(11):
         ego[c] = scenario.ego[c]
     present[0], sizes[0, 0], sizes[0, 1] = True, scenario.length, scenario.width
