@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 from worldengine_envs.simulation.map_index import DRIVABLE, LANES, MAX_LANES_AT_POINT, find_group, group_in_layers, in_entry
 
 ALL_CORNERS = 0b1111
@@ -15,7 +15,7 @@ def make_lane_scratch() -> np.ndarray:
     return np.zeros((2, 4 * MAX_LANES_AT_POINT), np.int32)
 
 
-@njit(cache=True, nogil=True)
+@inlined_kernel
 def first_corner_off_road(index, m, corners):
     """Returns the first of the corners (4, 2) that lies in no drivable polygon of map ``m``, -1 if there is none.
 
@@ -29,7 +29,7 @@ def first_corner_off_road(index, m, corners):
     return -1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def in_multiple_lanes(index, m, corners, scratch):
     """Whether more than one lane or connector holds a corner of a box and none holds all four.
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 from enum import IntEnum
 
-from numba import njit
-
 from worldengine_envs.simulation.geometry import boxes_overlap
+from worldengine_envs.simulation.kernels import kernel
 
 STOPPED_SPEED = 0.05  # [m/s]; at or below it the ego, or an agent, stands
 AHEAD, BEHIND = math.radians(30.0), math.radians(150.0)
@@ -27,7 +26,7 @@ class CollisionType(IntEnum):
 _STOPPED_EGO, _STOPPED_TRACK, _FRONT, _REAR, _LATERAL = (int(t) for t in CollisionType)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def bearing(x, y, cos, sin, to_x, to_y):
     """Angle [rad] between a heading and the direction to a point; UNDEFINED_BEARING where there is none.
 
@@ -42,19 +41,19 @@ def bearing(x, y, cos, sin, to_x, to_y):
     return math.acos(cosine) if -1.0 <= cosine <= 1.0 else UNDEFINED_BEARING
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def is_ahead(angle):
     """Whether a ``bearing`` is less than 30 degrees."""
     return 0.0 <= angle < AHEAD
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def is_behind(angle):
     """Whether a ``bearing`` is more than 150 degrees."""
     return angle > BEHIND
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def classify_collision(
     rear_x, rear_y, x, y, cos, sin, half_length, half_width, speed, bx, by, bcos, bsin, bhalf_length, bhalf_width, bspeed, is_agent
 ):
@@ -80,7 +79,7 @@ def classify_collision(
     return _LATERAL
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def is_at_fault(collision_type, in_multiple_lanes_or_off_road):
     """Whether the ego is to blame for a contact of a CollisionType."""
     if collision_type == _LATERAL:

@@ -11,10 +11,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from worldengine_envs.scenario.types import STEP_S
 from worldengine_envs.simulation.bicycle import AX, AY, YAW
+from worldengine_envs.simulation.kernels import kernel
 
 LONGITUDINAL_ACCELERATION, LATERAL_ACCELERATION, JERK, LONGITUDINAL_JERK, YAW_ACCELERATION, YAW_RATE = range(6)
 SIGNAL_NAMES = ("longitudinal_acceleration", "lateral_acceleration", "jerk", "longitudinal_jerk", "yaw_acceleration", "yaw_rate")
@@ -52,12 +52,12 @@ _RATE, _RATE_INSIDE = _tables(YAW_WINDOW, 2, 1)
 _CURVE, _CURVE_INSIDE = _tables(YAW_WINDOW, 3, 2)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _round8(value):
     return np.rint(value * 1e8) / 1e8
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _short_filter(signal, n, longest, at_sample, inside, out):
     """Filters ``signal[:n]`` with a window of at most ``longest`` samples and rounds the result."""
     window = min(longest, n)
@@ -79,7 +79,7 @@ def _short_filter(signal, n, longest, at_sample, inside, out):
         out[0] = _round8(at_sample[1, 0, 0] * signal[0])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _parabola(signal, start, window):
     """Returns value, slope and half curvature [per sample] at the middle of the parabola fitted to a window."""
     middle = 0.5 * (window - 1)
@@ -98,7 +98,7 @@ def _parabola(signal, start, window):
     return (m0 - curve * s2) / window, slope, curve
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _long_filter(signal, n, slope, out):
     """Filters ``signal[:n]`` with a parabola over 41 samples; its value, or its slope [1/s] where ``slope`` is set."""
     window = min(LONG_WINDOW, n)
@@ -118,7 +118,7 @@ def _long_filter(signal, n, slope, out):
         out[i] = _round8((c1 + 2.0 * c2 * t) / STEP_S if slope else c0 + t * (c1 + t * c2))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def comfort_signals(states, n, scratch):
     """Fills rows 0..5 of ``scratch`` (SCRATCH_ROWS, n or more) with the filtered signals of ``states[:n]`` (n, 11), 0.1 s apart.
 
@@ -146,7 +146,7 @@ def comfort_signals(states, n, scratch):
     _short_filter(raw, n, YAW_WINDOW, _RATE, _RATE_INSIDE, scratch[YAW_RATE])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def within_bounds(scratch, n, row):
     """Whether one of the signals stays strictly within its bounds."""
     low, high = scratch[row, 0], scratch[row, 0]
@@ -155,7 +155,7 @@ def within_bounds(scratch, n, row):
     return low > _LOWER[row] and high < _UPPER[row]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def is_comfortable(states, n, scratch):
     """Whether all signals of ``states[:n]`` (n, 11) stay within bounds; ``scratch`` (SCRATCH_ROWS, n or more) is overwritten."""
     comfort_signals(states, n, scratch)

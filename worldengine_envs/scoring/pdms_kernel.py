@@ -6,7 +6,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from worldengine_envs.scenario.types import STEP_S, MapLayer
 from worldengine_envs.scoring.areas import first_corner_off_road, in_multiple_lanes, make_lane_scratch
@@ -27,6 +26,7 @@ from worldengine_envs.scoring.scene import (
 from worldengine_envs.scoring.trajectories import PLAN_STEPS, compose_poses, interpolate_poses
 from worldengine_envs.simulation.bicycle import VX, VY, YAW, X, Y
 from worldengine_envs.simulation.geometry import box_corners, boxes_overlap, project_on_polyline
+from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 from worldengine_envs.simulation.map_index import in_layer, on_lane_of
 from worldengine_envs.simulation.tracker import track_into
 
@@ -94,7 +94,7 @@ def make_scratch(poses: int = PLAN_STEPS, events: int = 0) -> Scratch:
     )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def score_one(scene: SceneArrays, scratch: Scratch, start_s, everything):
     """Tracks ``scratch.poses`` from the scene's ego state and fills ``scratch.terms`` and the details.
 
@@ -127,7 +127,7 @@ def score_one(scene: SceneArrays, scratch: Scratch, start_s, everything):
     terms[PROGRESS] = max(end_s - start_s, 0.0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _lay_out(scene, scratch):
     """Boxes of the ego at each step, and what they and their projections sweep."""
     length, width, ahead = scene.vehicle[0], scene.vehicle[1], scene.vehicle[3]
@@ -153,7 +153,7 @@ def _lay_out(scene, scratch):
         )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _find_areas(scene, scratch):
     """Drivable area and driving direction."""
     frame, terms = scratch.frame, scratch.terms
@@ -176,7 +176,7 @@ def _find_areas(scene, scratch):
     terms[DDC] = 1.0 if most < DIRECTION_COMPLIANT_M else 0.5 if most < DIRECTION_VIOLATION_M else 0.0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def in_bad_area(scene, scratch, k):
     """Whether the ego is in several lanes or off the road at step ``k``."""
     if scratch.off_road[k]:
@@ -187,7 +187,7 @@ def in_bad_area(scene, scratch, k):
     return scratch.multiple_lanes[k] == _YES
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _in_intersection(scene, scratch, k):
     """Whether the rear axle is inside an intersection at step ``k``."""
     if scratch.in_intersection[k] == _UNKNOWN:
@@ -196,7 +196,7 @@ def _in_intersection(scene, scratch, k):
     return scratch.in_intersection[k] == _YES
 
 
-@njit(cache=True, nogil=True)
+@inlined_kernel
 def _touches(scene, scratch, track, k, ahead):
     """Whether the ego's box of step ``k``, moved on by ``ahead`` steps, shares a point with the track's box of that later step."""
     if not scene.valid[track, k + ahead]:
@@ -215,7 +215,7 @@ def _touches(scene, scratch, track, k, ahead):
     )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _meet_track(scene, scratch, track, everything):
     """Collisions and time to collision with one track."""
     terms, swept = scratch.terms, scratch.swept
@@ -242,7 +242,7 @@ def _meet_track(scene, scratch, track, everything):
                 return
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _contact(scene, scratch, track, k, everything):
     """Classifies a contact; returns whether the track still matters."""
     frame, box, terms = scratch.frame, scene.boxes[track, k], scratch.terms
@@ -260,7 +260,7 @@ def _contact(scene, scratch, track, k, everything):
     return False
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _threat(scene, scratch, track, k, ahead):
     """Judges a predicted contact; returns whether the track still matters."""
     frame, box, terms = scratch.frame, scene.boxes[track, k + ahead], scratch.terms
@@ -275,7 +275,7 @@ def _threat(scene, scratch, track, k, ahead):
     return infraction
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _record(scratch, kind, k, ahead, track, verdict, at_fault):
     row = scratch.event_count[kind]
     if row < scratch.events.shape[1]:
@@ -284,7 +284,7 @@ def _record(scratch, kind, k, ahead, track, verdict, at_fault):
         scratch.event_count[kind] += 1
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def start_on_centerline(scene):
     """Returns the arclength of the ego's centre at the start [m]."""
     yaw, ahead = scene.ego_state[YAW], scene.vehicle[3]
@@ -293,7 +293,7 @@ def start_on_centerline(scene):
     return at
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def score_range(scene, proposals, before, weight, scratch, first, last, out):
     """Fills rows ``first..last`` of ``out`` (M, TERMS) with the terms of proposals (M, K, 3), relative to the ego at the start.
 
@@ -307,4 +307,5 @@ def score_range(scene, proposals, before, weight, scratch, first, last, out):
         compose_poses(ego[X], ego[Y], ego[YAW], proposals[i], scratch.knots)
         interpolate_poses(scratch.knots, before, weight, scratch.poses)
         score_one(scene, scratch, start_s, False)
-        out[i] = scratch.terms
+        for column in range(TERMS):
+            out[i, column] = scratch.terms[column]

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from worldengine_envs.scenario.types import STEP_S
 from worldengine_envs.simulation.geometry import wrap_angle
+from worldengine_envs.simulation.kernels import kernel
 
 PLAN_STEPS = 40  # tracked and scored steps (4 s)
 
@@ -44,7 +44,7 @@ def interpolation(knots: np.ndarray, queries: np.ndarray) -> tuple[np.ndarray, n
     return before, (queries - knots[before]) / (knots[before + 1] - knots[before])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def interpolate_poses(knots, before, weight, out):
     """Reads poses (q, 3) x, y [m], yaw [rad] into ``out``; yaw goes the short way round and is wrapped.
 
@@ -61,7 +61,7 @@ def interpolate_poses(knots, before, weight, out):
         out[q, 2] = wrap_angle(knots[i, 2] + w * (knots[i + 1, 2] - knots[i, 2]))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def compose_poses(x, y, yaw, relative, out):
     """Writes the pose (x, y, yaw) and behind it the poses (n, 3) relative to it to ``out`` (n + 1, 3), in the outer frame."""
     cos, sin = math.cos(yaw), math.sin(yaw)

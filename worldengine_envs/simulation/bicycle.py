@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
 from worldengine_envs.scenario.types import STEP_S
 from worldengine_envs.simulation.geometry import wrap_angle
+from worldengine_envs.simulation.kernels import kernel
 
 X, Y, YAW, VX, VY, AX, AY, STEERING, STEERING_RATE, YAW_RATE, YAW_ACCELERATION = range(11)
 STATE_SIZE = 11
@@ -25,7 +24,7 @@ _ACCELERATION_GAIN = STEP_S / (STEP_S + ACCELERATION_LAG_S)
 _STEERING_GAIN = STEP_S / (STEP_S + STEERING_LAG_S)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def advance(state, acceleration_command, steering_rate_command, wheel_base):
     """Moves the state (11,) on by one step of 0.1 s, in place (explicit Euler).
 
@@ -40,7 +39,7 @@ def advance(state, acceleration_command, steering_rate_command, wheel_base):
     advance_with_tangent(state, acceleration_command, steering_rate_command, wheel_base, math.tan(state[STEERING]))
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def advance_with_tangent(state, acceleration_command, steering_rate_command, wheel_base, tan_steering):
     """As ``advance`` with the tangent of the steering angle at hand; returns the tangent of the new one."""
     vx, yaw, steering, yaw_rate = state[VX], state[YAW], state[STEERING], state[YAW_RATE]

@@ -9,14 +9,15 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 
 TWO_PI = 2.0 * math.pi
 
 FRONT_LEFT, REAR_LEFT, REAR_RIGHT, FRONT_RIGHT = 0, 1, 2, 3  # order of a box's corners, counter-clockwise
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined_kernel
 def wrap_angle(angle):
     """Returns the angle in [-pi, pi)."""
     if -math.pi <= angle < math.pi:
@@ -24,7 +25,7 @@ def wrap_angle(angle):
     return (angle + math.pi) % TWO_PI - math.pi
 
 
-@njit(cache=True, nogil=True)
+@inlined_kernel
 def box_corners(x, y, cos, sin, half_length, half_width, out):
     """Writes the corners front-left, rear-left, rear-right, front-right to ``out`` (4, 2)."""
     lx, ly = half_length * cos, half_length * sin
@@ -35,7 +36,7 @@ def box_corners(x, y, cos, sin, half_length, half_width, out):
     out[3, 0], out[3, 1] = x + lx - wx, y + ly - wy
 
 
-@njit(cache=True, nogil=True)
+@inlined_kernel
 def boxes_overlap(xa, ya, cos_a, sin_a, half_length_a, half_width_a, xb, yb, cos_b, sin_b, half_length_b, half_width_b):
     """Whether two boxes share a point; touching counts (separating axes). A half size of 0 makes an edge of a box."""
     dx, dy = xb - xa, yb - ya
@@ -50,7 +51,7 @@ def boxes_overlap(xa, ya, cos_a, sin_a, half_length_a, half_width_a, xb, yb, cos
     return abs(dy * cos_b - dx * sin_b) <= half_width_b + half_length_a * s + half_width_a * c
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def point_in_polygon(xy, start, end, x, y):
     """Whether (x, y) lies strictly inside the ring ``xy[start:end]``; the border is outside (shapely's ``contains``)."""
     inside = False
@@ -71,7 +72,7 @@ def point_in_polygon(xy, start, end, x, y):
     return inside
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def segments_intersect(ax, ay, bx, by, cx, cy, dx, dy):
     """Whether the segments a-b and c-d share a point; touching counts."""
     abx, aby, cdx, cdy = bx - ax, by - ay, dx - cx, dy - cy
@@ -88,7 +89,7 @@ def segments_intersect(ax, ay, bx, by, cx, cy, dx, dy):
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def polygon_overlaps_polygon(a, a_start, a_end, b, b_start, b_end):
     """Whether two rings, given as rows of flat arrays, share a point; touching counts."""
     j = a_end - 1
@@ -104,7 +105,7 @@ def polygon_overlaps_polygon(a, a_start, a_end, b, b_start, b_end):
     )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def polyline_arclength(xy, out):
     """Writes the distance along the polyline ``xy`` (points, 2 or more) at each of its points to ``out`` (points,) [m]."""
     out[0] = 0.0
@@ -113,7 +114,7 @@ def polyline_arclength(xy, out):
         out[i] = out[i - 1] + math.sqrt(dx * dx + dy * dy)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def project_on_polyline_window(xy, s, first, last, x, y):
     """As ``project_on_polyline``, over the points ``first..last`` (inclusive) only."""
     best, best_s, best_offset, best_segment = math.inf, s[first], 0.0, first
@@ -134,7 +135,7 @@ def project_on_polyline_window(xy, s, first, last, x, y):
     return best_s, best_offset, best_segment
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def project_on_polyline(xy, s, x, y):
     """Nearest point of a polyline; the first one where several are equally near.
 
@@ -149,7 +150,7 @@ def project_on_polyline(xy, s, x, y):
     return project_on_polyline_window(xy, s, 0, len(s) - 1, x, y)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def polyline_pose(xy, s, at):
     """Returns x, y [m], bearing [rad] of the polyline at arclength ``at`` (clipped to its ends)."""
     last = len(s) - 1

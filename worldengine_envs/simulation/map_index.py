@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import MapLayer, VectorMap
 from worldengine_envs.simulation.geometry import point_in_polygon
+from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 from worldengine_envs.simulation.map_raster import (
     OUTSIDE_PART,
     REFERENCE_X,
@@ -255,7 +255,7 @@ def _part(index: MapIndex, m: int) -> _Part:
     )
 
 
-@njit(cache=True, nogil=True)
+@inlined_kernel
 def find_group(index, m, x, y):
     """Returns the group (row of the ``group_*`` arrays) of the cell at (x, y), -1 outside the grid or over no polygon."""
     inverse = index.inverse_cell[m]
@@ -267,7 +267,7 @@ def find_group(index, m, x, y):
     return index.group_offset[m] + group if group > 0 else -1
 
 
-@njit(cache=True, nogil=True)
+@inlined_kernel
 def in_entry(index, m, entry, x, y):
     """Whether (x, y), a point of the entry's cell, lies strictly inside the entry's polygon."""
     kind = index.entry_kind[entry]
@@ -297,14 +297,14 @@ def in_entry(index, m, entry, x, y):
     return inside
 
 
-@njit(cache=True, nogil=True)
+@inlined_kernel
 def in_layers(index, m, layers, x, y):
     """Whether (x, y) lies strictly inside a polygon of one of the layers, given as a sum of ``1 << MapLayer``."""
     group = find_group(index, m, x, y)
     return group >= 0 and group_in_layers(index, m, group, layers, x, y)
 
 
-@njit(cache=True, nogil=True)
+@inlined_kernel
 def group_in_layers(index, m, group, layers, x, y):
     """As ``in_layers``, for a point whose group is known (0 or more)."""
     if index.group_whole[group] & layers:
@@ -316,19 +316,19 @@ def group_in_layers(index, m, group, layers, x, y):
     return False
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def in_layer(index, m, layer, x, y):
     """Whether (x, y) lies strictly inside a polygon of a layer (MapLayer)."""
     return in_layers(index, m, 1 << layer, x, y)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def is_drivable(index, m, x, y):
     """Whether (x, y) lies strictly inside a roadblock, intersection, car park or drivable-area polygon."""
     return in_layers(index, m, DRIVABLE, x, y)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def lanes_at(index, m, x, y, out):
     """Writes the polygon rows of the lanes and lane connectors that hold (x, y) to ``out`` (int32); returns their number.
 
@@ -345,7 +345,7 @@ def lanes_at(index, m, x, y, out):
     return count
 
 
-@njit(cache=True, nogil=True)
+@inlined_kernel
 def on_lane_of(index, m, flags, x, y):
     """Whether (x, y) lies strictly inside a lane or connector whose polygon row is flagged in ``flags`` (polygons,) bool."""
     group = find_group(index, m, x, y)

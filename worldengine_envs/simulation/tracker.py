@@ -10,11 +10,11 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from worldengine_envs.scenario.types import STEP_S
 from worldengine_envs.simulation.bicycle import STATE_SIZE, STEERING, VX, YAW, X, Y, advance_with_tangent
 from worldengine_envs.simulation.geometry import wrap_angle
+from worldengine_envs.simulation.kernels import kernel
 
 MAX_STEPS = 512
 TRACKING_STEPS = 10  # look-ahead of the controller [steps]
@@ -39,7 +39,7 @@ def _inverse_pivots(coupling: float) -> np.ndarray:
 _INVERSE_PIVOTS = _inverse_pivots(_SPEED_COUPLING)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def velocity_profile(poses, out):
     """Fits speeds to the displacements along a plan.
 
@@ -66,7 +66,7 @@ def velocity_profile(poses, out):
         out[i] = (out[i] + w * out[i + 1]) * _INVERSE_PIVOTS[i]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _solve_last_three(pivot, w, out):
     """Solves the last three equations: rows (pivot, -2w, w), (-2w, 1 + 4w, -2w), (w, -2w, 1 + w)."""
     n = len(out)
@@ -79,7 +79,7 @@ def _solve_last_three(pivot, w, out):
     out[n - 2], out[n - 1] = middle, last
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def curvature_profile(poses, velocity, out, scratch):
     """Fits curvatures to the changes of yaw along a plan, given its fitted speeds.
 
@@ -106,7 +106,7 @@ def curvature_profile(poses, velocity, out, scratch):
         out[i] += scratch[i] * out[i - 1]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def lqr_command(state, poses, k, velocity, curvature, wheel_base):
     """Commands that bring the ego nearer to its plan.
 
@@ -145,7 +145,7 @@ def lqr_command(state, poses, k, velocity, curvature, wheel_base):
     return acceleration, -(Q_LATERAL * lateral_unit * lateral + Q_HEADING * heading_unit * heading) / gain
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def track_into(poses, states, velocity, curvature, scratch, wheel_base):
     """Simulates the ego along a plan.
 
