@@ -47,7 +47,7 @@ def empty_forecast() -> Forecast:
     )
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _group(kind):
     if kind == _VEHICLE:
         return 1
@@ -56,7 +56,7 @@ def _group(kind):
     return 3 if kind == _BICYCLE else 0
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _forecast_velocity(obj, out):
     """Speed along the box, reversed where the object moves at 90 degrees or more to it."""
     yaw, speed = obj[2], math.hypot(obj[5], obj[6])
@@ -65,7 +65,7 @@ def _forecast_velocity(obj, out):
     out[0], out[1] = math.cos(yaw) * speed, math.sin(yaw) * speed
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def make_forecast(objects, types, x, y, cos, sin, half_length, half_width, distance, out):
     """Chooses the objects that a plan looks at.
 
@@ -99,7 +99,7 @@ def make_forecast(objects, types, x, y, cos, sin, half_length, half_width, dista
     out.count[0] = count
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _add(obj, kind, row, at, out):
     out.row[at], out.type[at], out.yaw[at] = row, kind, obj[2]
     out.box[at, 0], out.box[at, 1] = obj[0], obj[1]

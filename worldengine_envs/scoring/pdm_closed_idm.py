@@ -23,7 +23,7 @@ from worldengine_envs.scoring.pdm_closed_paths import (
     polygon_distance,
     project_on_path,
 )
-from worldengine_envs.simulation.geometry import box_corners, wrap_angle
+from worldengine_envs.simulation.geometry import box_corners, point_in_polygon, segments_intersect, wrap_angle
 
 STEP_S = 0.1
 NUM_POLICIES = 5  # speed fractions 0.2, 0.4 .. 1.0 of the speed limit
@@ -58,23 +58,73 @@ def empty_proposals(max_red_lights: int) -> Proposals:
 
 
 class RedLights(NamedTuple):
-    """Polygons of the red connectors on the route, as rows of a flat array of vertices."""
+    """Polygons of the red connectors on the route, as rows of the map index's vertices."""
 
-    xy: np.ndarray  # (vertices, 2) [m]
+    count: np.ndarray  # (1,) int64 lights in use
     start: np.ndarray  # (lights,) int64
     end: np.ndarray  # (lights,) int64
     centroid: np.ndarray  # (lights, 2) [m]
     ignored: np.ndarray  # (lights,) bool: the ego stands wholly inside
 
 
-@njit(cache=True, nogil=True)
+def empty_red_lights(n: int) -> RedLights:
+    """Room for ``n`` red lights."""
+    return RedLights(np.zeros(1, np.int64), np.zeros(n, np.int64), np.zeros(n, np.int64), np.zeros((n, 2)), np.zeros(n, np.bool_))
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _centroid(xy, start, end, out):
+    """Writes the centroid of a ring's area to ``out`` (2,)."""
+    x0, y0 = xy[start, 0], xy[start, 1]
+    area = cx = cy = 0.0
+    for i in range(start + 1, end - 1):
+        ax, ay, bx, by = xy[i, 0] - x0, xy[i, 1] - y0, xy[i + 1, 0] - x0, xy[i + 1, 1] - y0
+        cross = ax * by - ay * bx
+        area += cross
+        cx += cross * (ax + bx)
+        cy += cross * (ay + by)
+    if area == 0.0:  # a ring without area has none; its first vertex stands in
+        area = math.inf
+    out[0], out[1] = x0 + cx / (3.0 * area), y0 + cy / (3.0 * area)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _ring_inside(a, b, start, end):
+    """Whether the convex ring ``a`` (4, 2) lies in the ring ``b[start:end]``."""
+    for i in range(4):
+        if not point_in_polygon(b, start, end, a[i, 0], a[i, 1]):
+            return False
+    j = end - 1
+    for i in range(start, end):
+        for corner in range(4):
+            n = (corner + 1) % 4
+            if segments_intersect(a[corner, 0], a[corner, 1], a[n, 0], a[n, 1], b[j, 0], b[j, 1], b[i, 0], b[i, 1]):
+                return False
+        j = i
+    return True
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def see_red_lights(index, m, rows, x, y, cos, sin, half_length, half_width, ring, out):
+    """Fills ``out`` with the red polygons ``rows`` (r,) of map ``m``, seen from the ego's box; ``ring`` (4, 2) is overwritten."""
+    box_corners(x, y, cos, sin, half_length, half_width, ring)
+    out.count[0] = len(rows)
+    for r in range(len(rows)):
+        row = index.polygon_offset[m] + rows[r]
+        start, end = index.polygon_start[row], index.polygon_start[row + 1]
+        out.start[r], out.end[r] = start, end
+        _centroid(index.polygon_xy, start, end, out.centroid[r])
+        out.ignored[r] = _ring_inside(ring, index.polygon_xy, start, end)
+
+
+@njit(cache=True, nogil=True, _nrt=False)
 def target_speed(policy, speed_limit):
     """Returns the target speed [m/s] of a policy; a limit that is not a positive number counts as unknown."""
     limit = speed_limit if speed_limit > 0.0 else FALLBACK_SPEED
     return 0.2 * (policy + 1) * limit
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, _nrt=False)
 def _advance(idm, leader, step, target):
     """One Euler step of the intelligent-driver model."""
     s, v = idm[step - 1, 0], idm[step - 1, 1]
@@ -86,8 +136,8 @@ def _advance(idm, leader, step, target):
     idm[step, 1] = v + STEP_S * min(max(acceleration, -MAX_DECELERATION), MAX_ACCELERATION)
 
 
-@njit(cache=True, nogil=True)
-def _find_candidates(paths, path, corridor, forecast, lights, dt, half_width, scratch, ring, out):
+@njit(cache=True, nogil=True, _nrt=False)
+def _find_candidates(paths, path, corridor, forecast, lights, xy, dt, half_width, scratch, ring, out):
     """Marks what touches the corridor after ``dt`` seconds, with the progress of its centroid."""
     count = forecast.count[0]
     for a in range(count):
@@ -99,17 +149,17 @@ def _find_candidates(paths, path, corridor, forecast, lights, dt, half_width, sc
         if corridor_meets_box(corridor, path, half_width, x, y, box[2], box[3], box[4], box[5], scratch):
             out.candidate[a] = True
             out.progress[a] = project_on_path(paths, path, x, y)
-    for r in range(len(lights.start)):
+    for r in range(lights.count[0]):
         a = count + r
         out.candidate[a] = not lights.ignored[r] and corridor_meets_polygon(
-            corridor, path, half_width, lights.xy, lights.start[r], lights.end[r], scratch, ring
+            corridor, path, half_width, xy, lights.start[r], lights.end[r], scratch, ring
         )
         if out.candidate[a]:
             out.progress[a] = project_on_path(paths, path, lights.centroid[r, 0], lights.centroid[r, 1])
 
 
-@njit(cache=True, nogil=True)
-def _nearest_ahead(pose, own_progress, forecast, lights, dt, ego, ring, other, out):
+@njit(cache=True, nogil=True, _nrt=False)
+def _nearest_ahead(pose, own_progress, forecast, lights, xy, dt, ego, ring, other, out):
     """Returns row and gap [m] of the nearest candidate whose centroid lies ahead of the rear axle; row -1 if there is none."""
     length, width, rear_axle_to_center = ego
     cos, sin = math.cos(pose[2]), math.sin(pose[2])
@@ -117,7 +167,7 @@ def _nearest_ahead(pose, own_progress, forecast, lights, dt, ego, ring, other, o
     box_corners(cx, cy, cos, sin, length / 2, width / 2, ring)
     count = forecast.count[0]
     best, nearest = -1, math.inf
-    for a in range(count + len(lights.start)):
+    for a in range(count + lights.count[0]):
         if not out.candidate[a] or out.progress[a] <= own_progress:
             continue
         if a < count:
@@ -128,14 +178,14 @@ def _nearest_ahead(pose, own_progress, forecast, lights, dt, ego, ring, other, o
             box_corners(x, y, box[2], box[3], box[4], box[5], other)
             gap = polygon_distance(ring, 0, 4, other, 0, 4)
         else:
-            gap = polygon_distance(ring, 0, 4, lights.xy, lights.start[a - count], lights.end[a - count])
+            gap = polygon_distance(ring, 0, 4, xy, lights.start[a - count], lights.end[a - count])
         if gap < nearest:
             best, nearest = a, gap
     return best, nearest
 
 
-@njit(cache=True, nogil=True)
-def _update_leaders(paths, path, first, stop, step, corridor, forecast, lights, ego, scratch, ring, other, out):
+@njit(cache=True, nogil=True, _nrt=False)
+def _update_leaders(paths, path, first, stop, step, corridor, forecast, lights, xy, ego, scratch, ring, other, out):
     """Writes the leading agents of proposals first..stop (of one path) at a step."""
     if step % LEADER_EVERY != 0:
         for p in range(first, stop):
@@ -144,11 +194,11 @@ def _update_leaders(paths, path, first, stop, step, corridor, forecast, lights, 
         return
     length, width, _ = ego
     dt = STEP_S * FORECAST_EVERY * (step // FORECAST_EVERY)
-    _find_candidates(paths, path, corridor, forecast, lights, dt, width / 2, scratch, ring, out)
+    _find_candidates(paths, path, corridor, forecast, lights, xy, dt, width / 2, scratch, ring, out)
     progress = speed = rear = 0.0
     for p in range(first, stop):
         own, pose = out.idm[p, step - 1, 0], out.pose[p, step - 1]
-        nearest, gap = _nearest_ahead(pose, own, forecast, lights, dt, ego, ring, other, out)
+        nearest, gap = _nearest_ahead(pose, own, forecast, lights, xy, dt, ego, ring, other, out)
         if nearest < 0:
             progress, rear = paths.s[path, paths.s.shape[1] - 1], length / 2
         else:
@@ -158,13 +208,14 @@ def _update_leaders(paths, path, first, stop, step, corridor, forecast, lights, 
         out.leader[p, step, 0], out.leader[p, step, 1], out.leader[p, step, 2] = progress, speed, rear
 
 
-@njit(cache=True, nogil=True)
-def unroll(paths, corridor, forecast, lights, state, speed_limit, ego, scratch, ring, other, out):
+@njit(cache=True, nogil=True, _nrt=False)
+def unroll(paths, corridor, forecast, lights, xy, state, speed_limit, ego, scratch, ring, other, out):
     """Unrolls all fifteen proposals over 40 steps.
 
     Args:
         paths, corridor: ClosedPaths of the route and room for its corridors.
         forecast, lights: What there is to stop for.
+        xy: (vertices, 2) of the map index [m].
         state: (11,) the ego's state.
         speed_limit: [m/s], NaN = unknown.
         ego: length, width, rear axle to centre [m].
@@ -182,20 +233,24 @@ def unroll(paths, corridor, forecast, lights, state, speed_limit, ego, scratch, 
             out.leader[p, 0, 0] = out.leader[p, 0, 1] = out.leader[p, 0, 2] = 0.0
         for step in range(1, PROPOSAL_STEPS + 1):
             stop = first + NUM_POLICIES
-            _unroll_step(paths, path, first, stop, step, corridor, forecast, lights, speed_limit, ego, scratch, ring, other, out)
+            _unroll_step(
+                paths, path, first, stop, step, corridor, forecast, lights, xy, speed_limit, ego, scratch, ring, other, out
+            )
 
 
-@njit(cache=True, nogil=True)
-def extend(paths, corridor, forecast, lights, chosen, speed_limit, ego, scratch, ring, other, out):
+@njit(cache=True, nogil=True, _nrt=False)
+def extend(paths, corridor, forecast, lights, xy, chosen, speed_limit, ego, scratch, ring, other, out):
     """Goes on with the chosen proposal to step 50."""
     path = chosen // NUM_POLICIES
     for step in range(PROPOSAL_STEPS + 1, TRAJECTORY_STEPS + 1):
-        _unroll_step(paths, path, chosen, chosen + 1, step, corridor, forecast, lights, speed_limit, ego, scratch, ring, other, out)
+        _unroll_step(
+            paths, path, chosen, chosen + 1, step, corridor, forecast, lights, xy, speed_limit, ego, scratch, ring, other, out
+        )
 
 
-@njit(cache=True, nogil=True)
-def _unroll_step(paths, path, first, stop, step, corridor, forecast, lights, speed_limit, ego, scratch, ring, other, out):
-    _update_leaders(paths, path, first, stop, step, corridor, forecast, lights, ego, scratch, ring, other, out)
+@njit(cache=True, nogil=True, _nrt=False)
+def _unroll_step(paths, path, first, stop, step, corridor, forecast, lights, xy, speed_limit, ego, scratch, ring, other, out):
+    _update_leaders(paths, path, first, stop, step, corridor, forecast, lights, xy, ego, scratch, ring, other, out)
     for p in range(first, stop):
         _advance(out.idm[p], out.leader[p], step, target_speed(p % NUM_POLICIES, speed_limit))
         path_pose(paths, path, out.idm[p, step, 0], out.pose[p, step])
