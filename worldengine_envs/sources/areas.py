@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from worldengine_envs.sources.lane_graph import CROSSING_ANGLE, angle_at_crossing
 from worldengine_envs.sources.lane_shapes import (
     SHOULDER_REACH,
     SegmentTree,
@@ -14,6 +15,7 @@ from worldengine_envs.sources.lane_shapes import (
 )
 from worldengine_envs.sources.optional import require
 
+INTERSECTION_REACH_M = 15.0  # how far an intersection reaches past the outermost place where connectors cross
 SEAM_M = 0.15  # gaps between neighbouring lanes up to twice this wide are road
 SWEEP_MARGIN_M = 0.3  # beside the box of a vehicle that drove there
 OVERLAP_M = 0.01  # pieces of a cut area overlap by this, so that no point lies on a seam (borders count as outside)
@@ -60,7 +62,10 @@ def swept_area(boxes: np.ndarray):
 
 
 def intersection_areas(lanes, connector: np.ndarray, derived: set[str]) -> list[np.ndarray]:
-    """Returns rings of the intersections: connected areas of lane connectors where at least two centrelines cross."""
+    """Returns rings of the intersections: connected areas of lane connectors around the places where their centrelines cross.
+
+    An area ends 15 m past the outermost crossing; lines that only merge or part do not cross.
+    """
     shapely = require("shapely")
     rows = np.flatnonzero(connector)
     if not len(rows):
@@ -70,11 +75,14 @@ def intersection_areas(lanes, connector: np.ndarray, derived: set[str]) -> list[
     union = union.buffer(SEAM_M * 4, join_style="mitre").buffer(-SEAM_M * 4, join_style="mitre")
     lines = [shapely.LineString(lanes[row].center) for row in rows]
     one, other = shapely.STRtree(lines).query(lines, predicate="crosses")
-    crossings = [lines[i].intersection(lines[j]) for i, j in zip(one, other, strict=True) if i < j]
+    pairs = [(lines[i], lines[j]) for i, j in zip(one, other, strict=True) if i < j]
+    crossings = [a.intersection(b) for a, b in pairs if angle_at_crossing(a, b) > CROSSING_ANGLE]
     out = []
     for part in getattr(union, "geoms", [union]):
-        if any(part.intersects(point) for point in crossings):
-            ring = largest_ring(shapely.Polygon(part.exterior).simplify(0.05))
+        inside = [point for point in crossings if part.intersects(point)]
+        if inside:
+            reach = shapely.union_all(inside).convex_hull.buffer(INTERSECTION_REACH_M)
+            ring = largest_ring(shapely.Polygon(part.exterior).intersection(reach).simplify(0.05))
             out += [] if ring is None else [ring]
     return out
 

@@ -12,6 +12,8 @@ LINK_DISTANCE_M = 1.5  # the end of a lane and the start of its successor
 LINK_HEADING = np.radians(40)
 BESIDE_M = (2.0, 5.5)  # lateral distance between centrelines of neighbouring lanes
 BESIDE_HEADING = np.radians(20)
+LONGEST_CONNECTOR_M = 80.0
+CROSSING_ANGLE = np.radians(15)  # lines that cross at less merge or part
 
 
 @dataclass
@@ -44,7 +46,7 @@ def complete_graph(lanes, derived: set[str]) -> LaneGraph:
 
 
 def _connectors(lanes, derived) -> np.ndarray:
-    """Lanes that the format calls connectors; where it says nothing, those whose centreline crosses another."""
+    """Lanes that the format calls connectors; where it says nothing, those up to 80 m whose centreline crosses another."""
     known = np.array([bool(lane.connector) for lane in lanes])
     unknown = np.array([lane.connector is None for lane in lanes])
     if not unknown.any():
@@ -54,19 +56,20 @@ def _connectors(lanes, derived) -> np.ndarray:
     lines = [shapely.LineString(lane.center) for lane in lanes]
     one, other = shapely.STRtree(lines).query(lines, predicate="crosses")
     for i, j in zip(one, other, strict=True):
-        if unknown[i] and _angle_at_crossing(lines[i], lines[j]) > np.radians(15):
+        if unknown[i] and lines[i].length <= LONGEST_CONNECTOR_M and angle_at_crossing(lines[i], lines[j]) > CROSSING_ANGLE:
             known[i] = True
     return known
 
 
-def _angle_at_crossing(one, other) -> float:
+def angle_at_crossing(one, other) -> float:
+    """Returns the acute angle [rad] at which two lines (shapely) cross."""
     point = one.intersection(other)
     headings = []
     for line in (one, other):
         s = line.project(point.centroid)
         a, b = line.interpolate(max(s - 1.0, 0.0)), line.interpolate(min(s + 1.0, line.length))
         headings.append(np.arctan2(b.y - a.y, b.x - a.x))
-    difference = abs((headings[0] - headings[1] + np.pi) % (2 * np.pi) - np.pi)
+    difference = abs(_wrap(headings[0] - headings[1]))
     return min(difference, np.pi - difference)
 
 
@@ -85,7 +88,7 @@ def _link(lanes) -> list[list[int]]:
     out = []
     for row in range(len(lanes)):
         distance = np.hypot(*(starts - ends[row]).T)
-        turn = np.abs((headings[:, 0] - headings[row, 1] + np.pi) % (2 * np.pi) - np.pi)
+        turn = np.abs(_wrap(headings[:, 0] - headings[row, 1]))
         near = (distance <= LINK_DISTANCE_M) & (turn <= LINK_HEADING)
         near[row] = False
         out.append([int(i) for i in np.flatnonzero(near)])
@@ -93,7 +96,10 @@ def _link(lanes) -> list[list[int]]:
 
 
 def _given_neighbours(lanes, names: list[list[str]], row_of: dict[str, int]) -> np.ndarray:
-    """Returns (lanes,) the first named neighbour that runs the same way beside the lane: some formats name oncoming ones."""
+    """Returns (lanes,) the first named neighbour that runs the same way wherever it is beside the lane.
+
+    Some formats name oncoming lanes too, and lanes that only touch a turning one.
+    """
     shapely = require("shapely")
     out = np.full(len(lanes), -1, np.int32)
     pairs = [(row, row_of[name]) for row, some in enumerate(names) for name in some if row_of.get(name, row) != row]
@@ -101,10 +107,15 @@ def _given_neighbours(lanes, names: list[list[str]], row_of: dict[str, int]) -> 
         return out
     lines = np.array([shapely.LineString(lane.center) for lane in lanes])
     own, other = lines[[a for a, _ in pairs]], lines[[b for _, b in pairs]]
-    middle = shapely.line_interpolate_point(own, 0.5, normalized=True)
-    headings = _headings_at(own, shapely.length(own) / 2), _headings_at(other, shapely.line_locate_point(other, middle))
-    for (row, neighbour), same in zip(pairs, np.cos(headings[0] - headings[1]) > 0.5, strict=True):
-        if same and out[row] < 0:
+    same, beside = np.ones(len(pairs), bool), np.zeros(len(pairs), bool)
+    for share in (0.1, 0.3, 0.5, 0.7, 0.9):
+        at = share * shapely.length(own)
+        foot = shapely.line_locate_point(other, shapely.line_interpolate_point(own, at))
+        inside = (foot > 0.1) & (foot < shapely.length(other) - 0.1)
+        same &= ~inside | (np.abs(_wrap(_headings_at(own, at) - _headings_at(other, foot))) < 2 * BESIDE_HEADING)
+        beside |= inside
+    for (row, neighbour), good in zip(pairs, same & beside, strict=True):
+        if good and out[row] < 0:
             out[row] = neighbour
     return out
 
@@ -125,7 +136,7 @@ def _neighbours(lanes, connector) -> tuple[np.ndarray, np.ndarray]:
     own, theirs = _headings_at(lines[row], own_at), _headings_at(lines[other], foot_at)
     foot = shapely.get_coordinates(shapely.line_interpolate_point(lines[other], foot_at)) - shapely.get_coordinates(places[place])
     offset = -np.sin(own) * foot[:, 0] + np.cos(own) * foot[:, 1]
-    parallel = np.abs((own - theirs + np.pi) % (2 * np.pi) - np.pi) < BESIDE_HEADING
+    parallel = np.abs(_wrap(own - theirs)) < BESIDE_HEADING
     good = inside & parallel & (np.abs(offset) >= BESIDE_M[0])
     sides = {+1: np.full(count, -1, np.int32), -1: np.full(count, -1, np.int32)}
     votes: dict[tuple[int, int, int], list[float]] = {}
@@ -135,6 +146,10 @@ def _neighbours(lanes, connector) -> tuple[np.ndarray, np.ndarray]:
         if len(distances) >= 2:
             sides[side][r] = o  # nearest last, so it stays
     return sides[1], sides[-1]
+
+
+def _wrap(angle):
+    return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
 def _headings_at(lines, at) -> np.ndarray:

@@ -69,6 +69,8 @@ def _driven(m: VectorMap, places: np.ndarray):
     place, lane, at, cost = place[keep], lane[keep], at[keep], (lateral**2 / 2 + (turn / 0.35) ** 2)[keep]
     if not len(place):
         raise DataError("no lane of the map lies under the ego's path", field="map_features")
+    last = place == len(places) - 1
+    cost[last] += [_turning(m.lane_centerline(row)) / 2 for row in lane[last]]  # where lanes part, take the straight one
     best = _cheapest(m, [(cost[place == k], lane[place == k]) for k in range(len(places))])
     chain, line, last_at, changes = [], [], None, []
     for k, choice in enumerate(best):
@@ -160,13 +162,18 @@ def _wrap(angle):
     return (angle + np.pi) % (2 * np.pi) - np.pi
 
 
+def _turning(line: np.ndarray) -> float:
+    """Returns how much [rad] a line turns, to either side, over its first 50 m."""
+    steps = np.diff(resample_line(line, 2.0)[0][:26], axis=0)
+    return float(np.abs(_wrap(np.diff(np.arctan2(steps[:, 1], steps[:, 0])))).sum())
+
+
 def _straightest(m: VectorMap, rows, reference: float, at_end: bool) -> int:
-    """Returns the lane of ``rows`` that turns least over its length, seen from a heading [rad] at the joint."""
+    """Returns the lane of ``rows`` that turns least in all over 50 m, seen from a heading [rad] at the joint."""
 
     def turn(row):
-        first, last = end_headings(m.lane_centerline(row))
-        near, far = (last, first) if at_end else (first, last)
-        return abs(_wrap(near - reference)) + abs(_wrap(far - near))
+        line = m.lane_centerline(row)
+        return abs(_wrap(end_headings(line)[1 if at_end else 0] - reference)) + _turning(line[::-1] if at_end else line)
 
     return int(min(rows, key=lambda row: (round(turn(int(row)), 6), int(row))))
 
