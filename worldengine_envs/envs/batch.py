@@ -1,0 +1,232 @@
+"""Worlds side by side: what both environments stand on. One kernel call drives a range of worlds over one decision."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from worldengine_envs.envs.actions import ANCHOR, CONTROL, PLAN_STEPS, TRAJECTORY, going_on, plan_from_poses, scaled_command
+from worldengine_envs.envs.map_tables import MapTableBuilder
+from worldengine_envs.envs.observations import make_observation, write_observation
+from worldengine_envs.envs.selection import Selection
+from worldengine_envs.errors import DataError
+from worldengine_envs.scenario.types import STEP_S, Scenario
+from worldengine_envs.scoring.live import has_failed, live_reset, live_update, make_live_score
+from worldengine_envs.simulation.bank import ScenarioBank
+from worldengine_envs.simulation.bicycle import AX, STEERING_RATE, VX, YAW_RATE
+from worldengine_envs.simulation.threads import run_over_worlds
+from worldengine_envs.simulation.tracker import curvature_profile, lqr_command, velocity_profile
+from worldengine_envs.simulation.world import make_worlds, move_ego, reset_world, step_world
+
+
+class Decisions(NamedTuple):
+    """What W egos decide, and how it is carried out."""
+
+    kind: int  # CONTROL, TRAJECTORY or ANCHOR
+    perfect: bool  # plans are followed exactly instead of by LQR and bicycle
+    substeps: int  # steps of 0.1 s between two decisions
+    horizon_steps: int
+    control: np.ndarray  # (W, 2) float64 in [-1, 1]
+    poses: np.ndarray  # (W, 8, 3) float64 `trajectory` actions
+    pose_scale: np.ndarray  # (3,) float64
+    anchor: np.ndarray  # (W,) int64
+    vocabulary: np.ndarray  # (n, K, 3) float64 x, y [m], yaw [rad]
+    active: np.ndarray  # (W,) bool: step or reset this world
+    row: np.ndarray  # (W,) int32 scenario to reset to
+    command: np.ndarray  # (W, 2) float64 last command: acceleration [m/s2], steering rate [rad/s]
+    metric: np.ndarray  # (W, 8, 3) float64 scratch: poses in metres
+    plan: np.ndarray  # (W, 41, 3) float64 x, y [m], yaw [rad] in the world
+    profile: np.ndarray  # (W, 3, 40) float64 speed [m/s] and curvature [1/m] along the plan, scratch
+    reward: np.ndarray  # (W,) float64 results of a decision
+    terminated: np.ndarray  # (W,) bool
+    truncated: np.ndarray  # (W,) bool
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _plan(worlds, d, w):
+    """Makes the plan of world ``w`` from its action, and the tracker's profiles."""
+    if d.kind == TRAJECTORY:
+        speed, yaw_rate = worlds.ego[w, VX], worlds.ego[w, YAW_RATE]
+        count = d.metric.shape[1]
+        for j in range(count):
+            x, y, yaw = going_on(speed, yaw_rate, (j + 1) * PLAN_STEPS * STEP_S / count)
+            d.metric[w, j, 0] = x + d.pose_scale[0] * d.poses[w, j, 0]
+            d.metric[w, j, 1] = y + d.pose_scale[1] * d.poses[w, j, 1]
+            d.metric[w, j, 2] = yaw + d.pose_scale[2] * d.poses[w, j, 2]
+        plan_from_poses(d.metric[w], worlds.ego[w], d.plan[w])
+    else:
+        plan_from_poses(d.vocabulary[d.anchor[w]], worlds.ego[w], d.plan[w])
+    if not d.perfect:
+        velocity_profile(d.plan[w], d.profile[w, 0])
+        curvature_profile(d.plan[w], d.profile[w, 0], d.profile[w, 1], d.profile[w, 2])
+
+
+@njit(cache=True, nogil=True, _nrt=False)
+def _move(bank, worlds, d, w, k):
+    """Moves world ``w`` on by one step, the ``k``-th since the decision."""
+    ego = worlds.ego[w]
+    if d.kind == CONTROL:
+        acceleration, steering_rate = scaled_command(d.control[w, 0], d.control[w, 1])
+        step_world(bank, worlds, w, acceleration, steering_rate, True)
+    elif d.perfect:
+        move_ego(bank, worlds, w, d.plan[w, k + 1, 0], d.plan[w, k + 1, 1], d.plan[w, k + 1, 2])
+        acceleration, steering_rate = ego[AX], ego[STEERING_RATE]
+    else:
+        wheel_base = bank.scenarios[worlds.scenario[w]].wheel_base
+        acceleration, steering_rate = lqr_command(ego, d.plan[w], k, d.profile[w, 0], d.profile[w, 1], wheel_base)
+        step_world(bank, worlds, w, acceleration, steering_rate, False)  # as in the scorer, a plan may lead backwards
+    d.command[w, 0], d.command[w, 1] = acceleration, steering_rate
+
+
+@njit(cache=True, nogil=True)
+def drive_worlds(start, stop, bank, worlds, score, tables, d, observation):
+    """Carries out one decision in the active worlds of start..stop-1 and writes rewards, ends and observations."""
+    for w in range(start, stop):
+        if not d.active[w]:
+            continue
+        if d.kind != CONTROL:
+            _plan(worlds, d, w)
+        reward, failed, k = 0.0, False, 0
+        while k < d.substeps and worlds.step[w] < d.horizon_steps and not failed:
+            _move(bank, worlds, d, w, k)
+            reward += live_update(bank, worlds, score, w, worlds.step[w] == d.horizon_steps)
+            failed = has_failed(score, w)
+            k += 1
+        d.reward[w], d.terminated[w] = reward, failed
+        d.truncated[w] = not failed and worlds.step[w] >= d.horizon_steps
+        write_observation(bank, worlds, score, tables, d.command, d.horizon_steps, observation, w)
+
+
+@njit(cache=True, nogil=True)
+def begin_worlds(start, stop, bank, worlds, score, tables, d, observation):
+    """Resets the active worlds of start..stop-1 to their scenarios and writes their first observations."""
+    for w in range(start, stop):
+        if d.active[w]:
+            reset_world(bank, worlds, w, d.row[w])
+            live_reset(bank, worlds, score, w)
+            d.command[w, 0] = d.command[w, 1] = 0.0
+            write_observation(bank, worlds, score, tables, d.command, d.horizon_steps, observation, w)
+
+
+def _grown(new: NamedTuple, old: NamedTuple) -> NamedTuple:
+    """Copies arrays into larger ones of the same kind."""
+    for mine, theirs in zip(new, old, strict=True):
+        mine[tuple(slice(0, n) for n in theirs.shape)] = theirs
+    return new
+
+
+class WorldBatch:
+    """Scenarios compiled on demand, and W worlds that run them.
+
+    Args:
+        selection: Where scenarios come from.
+        num_worlds: W.
+        horizon_s: Length of an episode [s].
+        traffic: As in ``ScenarioBank``.
+        kind: CONTROL, TRAJECTORY or ANCHOR.
+        substeps: Steps of 0.1 s between two decisions.
+        perfect: Plans are followed exactly.
+        vocabulary: (n, K, 3) plans for ANCHOR.
+    """
+
+    def __init__(self, selection: Selection, num_worlds, horizon_s, traffic, kind, substeps, perfect=False, vocabulary=None):
+        from worldengine_envs.envs.actions import POSE_SCALE, POSES
+
+        self.selection, self.num_worlds, self.kind = selection, num_worlds, kind
+        self.horizon_s, self.horizon_steps = horizon_s, round(horizon_s / STEP_S)
+        self.bank, self._tables = ScenarioBank(horizon_s, traffic), MapTableBuilder()
+        self.scenarios: list[Scenario] = []  # by row of the bank
+        self._rows: dict[str, int] = {}
+        w = num_worlds
+        self.worlds = make_worlds(w, 1, self.horizon_steps)
+        self.score = make_live_score(w, 1, self.horizon_steps)
+        self.observation = make_observation(w)
+        self.decisions = Decisions(
+            kind=kind,
+            perfect=bool(perfect),
+            substeps=substeps,
+            horizon_steps=self.horizon_steps,
+            control=np.zeros((w, 2)),
+            poses=np.zeros((w, POSES, 3)),
+            pose_scale=POSE_SCALE.copy(),
+            anchor=np.zeros(w, np.int64),
+            vocabulary=np.zeros((1, POSES, 3)) if vocabulary is None else np.ascontiguousarray(vocabulary, np.float64),
+            active=np.zeros(w, np.bool_),
+            row=np.zeros(w, np.int32),
+            command=np.zeros((w, 2)),
+            metric=np.zeros((w, POSES, 3)),
+            plan=np.zeros((w, PLAN_STEPS + 1, 3)),
+            profile=np.zeros((w, 3, PLAN_STEPS)),
+            reward=np.zeros(w),
+            terminated=np.zeros(w, np.bool_),
+            truncated=np.zeros(w, np.bool_),
+        )
+        self._arguments = None
+
+    def load(self, ids: list[str]) -> None:
+        """Compiles the scenarios of these ids that are not there yet.
+
+        Raises:
+            DataError: One cannot be read or compiled.
+        """
+        new = []
+        for name in dict.fromkeys(ids):
+            if name not in self._rows:
+                scenario = self.selection.pack.load(name)
+                row = self.bank.add(scenario)
+                if row != len(self.scenarios) + len(new):
+                    raise DataError("it is in the pack twice", scenario=name)
+                new.append(scenario)
+                self._rows[name] = row
+        if not new:
+            return
+        self._tables.extend(self.bank.arrays, new)
+        self.scenarios.extend(new)
+        if self.bank.max_agents > self.worlds.present.shape[1]:
+            room = max(self.bank.max_agents, 2 * self.worlds.present.shape[1])
+            self.worlds = _grown(make_worlds(self.num_worlds, room, self.horizon_steps), self.worlds)
+            self.score = _grown(make_live_score(self.num_worlds, room, self.horizon_steps), self.score)
+        self._arguments = None
+
+    @property
+    def arguments(self) -> tuple:
+        """bank, worlds, score, tables, decisions, observation: what kernels over worlds take."""
+        if self._arguments is None:
+            self._arguments = (self.bank.arrays, self.worlds, self.score, self._tables.arrays, self.decisions, self.observation)
+        return self._arguments
+
+    def begin(self, worlds: np.ndarray, ids: list[str]) -> None:
+        """Resets worlds (n,) to the scenarios of these ids (n)."""
+        self.load(ids)
+        d = self.decisions
+        d.active[:] = False
+        d.active[worlds] = True
+        d.row[worlds] = [self._rows[name] for name in ids]
+        run_over_worlds(begin_worlds, self.num_worlds, *self.arguments)
+
+    def drive(self, active: np.ndarray | bool, actions: np.ndarray) -> None:
+        """Carries out the actions (W, ...) in the active worlds (W,); results are in ``decisions`` and ``observation``.
+
+        Raises:
+            ValueError: An action of an active world is not finite or not in the vocabulary.
+        """
+        d = self.decisions
+        d.active[:] = active
+        target = (d.control, d.poses, d.anchor)[self.kind]
+        actions = np.asarray(actions)
+        if actions.shape != target.shape or (self.kind == ANCHOR and actions.dtype.kind not in "iu"):
+            raise ValueError(f"actions have shape {actions.shape} and type {actions.dtype}, not {target.shape} {target.dtype}")
+        target[:] = actions
+        chosen = target[d.active]
+        if self.kind == ANCHOR:
+            if ((chosen < 0) | (chosen >= len(d.vocabulary))).any():
+                raise ValueError(f"anchors must be in 0..{len(d.vocabulary) - 1}, got {chosen.min()}..{chosen.max()}")
+        elif not np.isfinite(chosen).all():
+            raise ValueError("an action is not finite")
+        run_over_worlds(drive_worlds, self.num_worlds, *self.arguments)
+
+    def scenario_of(self, w: int) -> Scenario:
+        """Returns the scenario that world ``w`` is in."""
+        return self.scenarios[self.worlds.scenario[w]]

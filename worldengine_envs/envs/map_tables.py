@@ -1,0 +1,203 @@
+"""Tables that make the map part of an observation a lookup: nearest lane points by place along the route, room beside the route.
+
+Everything is relative to the route, so turning or moving a whole scenario changes nothing that an agent sees.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+from worldengine_envs.scenario.types import Scenario, VectorMap
+from worldengine_envs.simulation.map_index import is_drivable, lanes_at
+from worldengine_envs.simulation.tables import GrowingTable
+
+MAP_POINTS = 64  # lane points in an observation
+LANE_SPACING_M = 5.0  # between points of a lane
+ROUTE_SPACING_M = 2.0  # between points of the route table
+STATION_EVERY = 2  # every so many route points have a list of lane points
+AHEAD_M = 15.0  # lane points are the nearest to the point this far ahead on the route
+REACH_M = 80.0  # and no further from it than this
+MAX_ROOM_M = 10.0  # room beside a point is looked for this far
+ROOM_STEP_M = 0.5
+
+
+PLACE = np.dtype(
+    [
+        ("route_start", np.int64),  # first row of the scenario's route in `route`
+        ("route_count", np.int64),  # points of its route, ROUTE_SPACING_M apart
+        ("near_start", np.int64),  # first row of its stations in `near`, one for STATION_EVERY route points
+    ]
+)
+NEAR = np.dtype(
+    [
+        ("point", np.int64),  # row of `point`, -1 = none
+        ("light", np.int32),  # light l of the scenario that governs the point's lane, -1 = none
+        ("on_route", np.float32),  # 1 where the point's lane is on the route
+    ],
+    align=True,
+)
+
+
+class MapTables(NamedTuple):
+    """Flat tables of all scenarios of a bank."""
+
+    places: np.ndarray  # (S,) PLACE
+    route: np.ndarray  # (rows, 6) float64 x, y [m], yaw [rad], room to the left, right [m], speed limit [m/s], NaN = unknown
+    near: np.ndarray  # (rows, MAP_POINTS) NEAR, nearest first
+    point: np.ndarray  # (rows, 7) float64 x, y [m], cos yaw, sin yaw, room to the left, right [m], 1 on connectors
+
+
+LAYOUT = {"places": (PLACE,), "route": (np.float64, (6,)), "near": (NEAR, (MAP_POINTS,)), "point": (np.float64, (7,))}
+
+
+class MapTableBuilder:
+    """Makes the tables of the scenarios of a bank, in the order of their rows."""
+
+    def __init__(self):
+        self._tables = {name: GrowingTable(name, *layout) for name, layout in LAYOUT.items()}
+        self._maps: dict[int, tuple[VectorMap, int, np.ndarray]] = {}  # by id(): map, first row in `point`, lane of each point
+        self.arrays = self._view()
+
+    def __len__(self) -> int:
+        return self._tables["places"].rows
+
+    def _view(self) -> MapTables:
+        return MapTables(**{name: table.data for name, table in self._tables.items()})
+
+    def extend(self, bank, scenarios: list[Scenario]) -> None:
+        """Adds the scenarios of the bank's rows ``len(self)`` onwards; ``bank`` already holds them."""
+        for scenario in scenarios:
+            m = int(bank.scenarios["map_row"][len(self)])
+            first, lanes = self._add_map(bank.map_index, m, scenario.vector_map)
+            self._add_scenario(bank.map_index, m, scenario, first, lanes)
+        self.arrays = self._view()
+
+    def _add_map(self, index, m: int, vector_map: VectorMap) -> tuple[int, np.ndarray]:
+        """Returns the first row of the map's lane points and the lane (points,) of each."""
+        if id(vector_map) not in self._maps:
+            rows, lanes = [], []
+            for lane in range(vector_map.num_lanes):
+                line = resample(vector_map.lane_centerline(lane), LANE_SPACING_M, middle=True)
+                rows.append(np.column_stack([line, np.full(len(line), float(vector_map.lane_is_connector[lane]))]))
+                lanes.append(np.full(len(line), lane))
+            points = np.concatenate(rows) if rows else np.zeros((0, 4))
+            room = np.empty((len(points), 2))
+            measure_room(index, m, points, room)
+            yaw = points[:, 2]
+            first = self._tables["point"].append(np.column_stack([points[:, :2], np.cos(yaw), np.sin(yaw), room, points[:, 3]]))
+            self._maps[id(vector_map)] = vector_map, first, np.concatenate(lanes) if lanes else np.zeros(0, int)
+        return self._maps[id(vector_map)][1:]
+
+    def _add_scenario(self, index, m: int, scenario: Scenario, first: int, lanes: np.ndarray) -> None:
+        tables, vector_map = self._tables, scenario.vector_map
+        route = resample(scenario.route.centerline[:, :2], ROUTE_SPACING_M)
+        room, limit = np.empty((len(route), 2)), np.empty(len(route))
+        measure_room(index, m, route, room)
+        lane_of_polygon = np.full(vector_map.num_polygons, -1)
+        lane_of_polygon[vector_map.lane_polygon] = np.arange(vector_map.num_lanes)
+        on_route = np.zeros(vector_map.num_lanes, np.bool_)
+        on_route[scenario.route.lanes] = True
+        limits_along(index, m, route, lane_of_polygon, on_route, vector_map.lane_speed_limit, limit)
+        route_start = tables["route"].append(np.column_stack([route, room, limit]))
+        points = tables["point"].data[first : first + len(lanes), :2]
+        stations = np.minimum(np.arange(0, len(route), STATION_EVERY) + round(AHEAD_M / ROUTE_SPACING_M), len(route) - 1)
+        found = np.empty((len(stations), MAP_POINTS), np.int64)
+        nearest_points(route[stations, :2], points, REACH_M, found)
+        light_of_lane = np.full(vector_map.num_lanes, -1)
+        light_of_lane[scenario.lights.lanes] = np.arange(len(scenario.lights.lanes))
+        lane, near = np.append(lanes, 0)[found], np.zeros(found.shape, NEAR)
+        near["point"] = np.where(found >= 0, found + first, -1)
+        near["light"] = np.where(found >= 0, np.append(light_of_lane, -1)[lane], -1)
+        near["on_route"] = (found >= 0) & np.append(on_route, False)[lane]
+        tables["places"].append(np.array([(route_start, len(route), tables["near"].append(near))], PLACE))
+
+
+def resample(xy: np.ndarray, spacing: float, middle: bool = False) -> np.ndarray:
+    """Returns (points, 3) x, y [m], yaw [rad, unwrapped] along a polyline (n, 2), `spacing` apart from its start.
+
+    With ``middle`` the spacing is adapted to the length and points lie in the middle of equal pieces.
+    """
+    s = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(xy, axis=0).T))])
+    keep = np.concatenate([[True], np.diff(s) > 1e-6])  # repeated points have no direction
+    xy, s = xy[keep], s[keep]
+    if len(s) < 2:
+        return np.zeros((0, 3)) if middle else np.array([[*xy[0], 0.0], [*xy[0], 0.0]])
+    pieces = max(round(s[-1] / spacing), 1)
+    if middle:
+        at = (np.arange(pieces) + 0.5) * s[-1] / pieces
+    else:
+        at = np.arange(max(math.floor(s[-1] / spacing) + 1, 2)) * spacing
+    steps = np.diff(xy, axis=0)
+    yaw = np.unwrap(np.arctan2(steps[:, 1], steps[:, 0]))
+    piece = np.clip(np.searchsorted(s, at, side="right") - 1, 0, len(s) - 2)
+    return np.column_stack([np.interp(at, s, xy[:, 0]), np.interp(at, s, xy[:, 1]), yaw[piece]])
+
+
+@njit(cache=True, nogil=True)
+def measure_room(index, m, points, out):
+    """Writes how far the drivable area reaches to the left and right of points (n, 3 or more) x, y, yaw to ``out`` (n, 2) [m].
+
+    0 where the point itself is off it; found in steps of ROOM_STEP_M and then by bisection to 1 cm, at most MAX_ROOM_M.
+    """
+    for i in range(len(points)):
+        x, y = points[i, 0], points[i, 1]
+        for side in range(2):
+            sign = 1.0 if side == 0 else -1.0
+            nx, ny = -sign * math.sin(points[i, 2]), sign * math.cos(points[i, 2])
+            inside, outside = 0.0, 0.0
+            if is_drivable(index, m, x, y):
+                outside = ROOM_STEP_M
+                while outside <= MAX_ROOM_M and is_drivable(index, m, x + outside * nx, y + outside * ny):
+                    inside, outside = outside, outside + ROOM_STEP_M
+            if outside <= MAX_ROOM_M:
+                while outside - inside > 0.01:
+                    middle = 0.5 * (inside + outside)
+                    if is_drivable(index, m, x + middle * nx, y + middle * ny):
+                        inside = middle
+                    else:
+                        outside = middle
+            out[i, side] = min(inside, MAX_ROOM_M)
+
+
+@njit(cache=True, nogil=True)
+def limits_along(index, m, points, lane_of_polygon, on_route, limits, out):
+    """Writes the speed limit [m/s] at points (n, 2 or more) to ``out`` (n,): of a lane on the route, else of any lane, else NaN."""
+    polygons = np.empty(16, np.int32)
+    for i in range(len(points)):
+        out[i] = math.nan
+        best = False
+        for j in range(lanes_at(index, m, points[i, 0], points[i, 1], polygons)):
+            lane = lane_of_polygon[polygons[j]]
+            if lane >= 0 and limits[lane] == limits[lane] and (out[i] != out[i] or (on_route[lane] and not best)):
+                out[i], best = limits[lane], on_route[lane]
+
+
+@njit(cache=True, nogil=True)
+def nearest_points(centers, points, reach, out):
+    """Writes the rows of the points (n, 2) nearest to each centre (c, 2), nearest first, to ``out`` (c, k); -1 = none within reach.
+
+    Distances are compared in millimetres and ties go to the lower row, so that rounding does not decide.
+    """
+    k = out.shape[1]
+    best = np.empty(k, np.int64)
+    for c in range(len(centers)):
+        count = 0
+        for i in range(len(points)):
+            dx, dy = points[i, 0] - centers[c, 0], points[i, 1] - centers[c, 1]
+            if abs(dx) > reach or abs(dy) > reach:
+                continue
+            distance = np.int64(math.floor(1000.0 * math.sqrt(dx * dx + dy * dy) + 0.5))
+            if distance > 1000.0 * reach or (count == k and distance >= best[k - 1]):
+                continue
+            j = min(count, k - 1)
+            while j > 0 and best[j - 1] > distance:
+                best[j], out[c, j] = best[j - 1], out[c, j - 1]
+                j -= 1
+            best[j], out[c, j] = distance, i
+            count = min(count + 1, k)
+        for j in range(count, k):
+            out[c, j] = -1
