@@ -17,7 +17,7 @@ import numpy as np
 from numba import njit
 
 from worldengine_envs.scenario.types import AgentType, VectorMap
-from worldengine_envs.simulation.idm import PARAMETERS, IDMParameters
+from worldengine_envs.simulation.idm import MAX_LOOK_AHEAD, PARAMETERS, IDMParameters
 
 MIN_DESIRED_SPEED = 0.5  # [m/s]
 
@@ -112,7 +112,7 @@ def build_path(log: np.ndarray, valid: np.ndarray, kind: int, vector_map: Vector
     s = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(xy, axis=0).T))])
     s_at_step = _s_at_steps(log, steps, kept, xy, s)
     if kind != AgentType.PEDESTRIAN:
-        length = min(desired * horizon_s + 20.0, SETTINGS.max_extension)
+        length = min(desired * horizon_s + MAX_LOOK_AHEAD, SETTINGS.max_extension)
         beyond = _extension(vector_map, xy[-1], float(yaw[-1]), length)
         if beyond is not None:
             xy = np.concatenate([xy, beyond[:, :2]])
