@@ -12,7 +12,7 @@ from worldengine_envs.errors import WorldEngineError
 COMMANDS = {
     "packs": ("worldengine_envs.cli.packs", "SUBCOMMANDS", "list packs, show one, or check one"),
     "import": ("worldengine_envs.cli.import_logs", "main", "turn recorded logs into a pack"),
-    "anchors": ("worldengine_envs.envs.anchors", "main", "cluster logged trajectories into a vocabulary of actions"),
+    "anchors": ("worldengine_envs.cli.anchors", "main", "cluster logged trajectories into a vocabulary of actions"),
 }
 FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
 
@@ -42,9 +42,7 @@ def _run(word: str, args: list[str]) -> int:
     previous = signal.signal(signal.SIGTERM, _terminate)  # so that half-written folders are removed
     try:
         if isinstance(target, dict):
-            result = tyro.extras.subcommand_cli_from_dict(
-                target, prog=f"worldengine {word}", args=args, description=COMMANDS[word][2]
-            )
+            result = tyro.extras.subcommand_cli_from_dict(target, prog=f"worldengine {word}", args=args, description=text)
         else:
             result = tyro.cli(target, prog=f"worldengine {word}", args=args)
     except WorldEngineError as error:

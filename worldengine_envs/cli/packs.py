@@ -92,7 +92,7 @@ def verify(pack: PackArgument) -> int:
     for problem in problems:
         print(problem)
     if problems:
-        print(f"{opened.name}: {len(problems)} problems")
+        print(f"{opened.name}: {len(problems)} problem{'s' if len(problems) > 1 else ''}")
         return 1
     print(f"{opened.name}: {len(opened)} scenarios and {len(opened.manifest.files)} files are good")
     return 0

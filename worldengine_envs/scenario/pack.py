@@ -173,7 +173,7 @@ class Pack:
 
     def _only(self, parts: dict, name: str, where: str, part_type: type):
         if name not in parts:
-            raise DataError("missing", file=self.path(where), field=name, remedy="Get the pack again")
+            raise DataError("not in the file", file=self.path(where), field=name, remedy="Get the pack again")
         return parts[name]
 
     def _file_parts(self, name: str) -> dict:

@@ -24,9 +24,8 @@ def read_limited(file: Path, limit: int = MAX_FILE_BYTES) -> bytes:
             raise DataError("no such file" if not file.exists() else "not a regular file", file=file, remedy="Get the pack again")
         with file.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
-            data = stream.read(min(size, limit) + 1)
+            if size > limit:
+                raise DataError(f"{size} bytes, the limit is {limit}", file=file, remedy="Get the pack again")
+            return stream.read(size)
     except OSError as error:
         raise DataError(f"cannot be read ({error.strerror})", file=file) from error
-    if len(data) > limit:
-        raise DataError(f"more than {limit} bytes", file=file, remedy="Get the pack again")
-    return data
