@@ -6,7 +6,8 @@ import math
 from dataclasses import astuple, dataclass
 
 import numpy as np
-from numba import njit
+
+from worldengine_envs.simulation.kernels import kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +41,14 @@ def parameter_table() -> np.ndarray:
     return np.array([(*astuple(p)[:6], 2.0 * math.sqrt(p.max_acceleration * p.comfortable_deceleration)) for p in PARAMETERS])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def desired_gap(p, speed, approach):
     """Returns s* [m] for a speed [m/s] and an approach rate towards the leader [m/s]; never below the gap at standstill."""
     dynamic = speed * p[HEADWAY] + speed * approach / p[APPROACH]
     return p[MIN_GAP] + max(dynamic, 0.0)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def free_acceleration(p, speed, desired_speed):
     """Returns a (1 - (v / v0)^4), no stronger than comfortable braking [m/s2]."""
     ratio = speed / desired_speed
@@ -55,14 +56,14 @@ def free_acceleration(p, speed, desired_speed):
     return max(p[A_MAX] * (1.0 - ratio * ratio), -p[B_COMFORT])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def interaction(p, speed, gap, leader_speed):
     """Returns the braking term a (s* / gap)^2 [m/s2] for a leader ``gap`` metres ahead."""
     ratio = desired_gap(p, speed, speed - leader_speed) / max(gap, CLOSEST_GAP)
     return p[A_MAX] * ratio * ratio
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def look_ahead(p, speed):
     """Returns how far ahead leaders matter [m]: twice the gap wanted behind a standing one, where it brakes with a / 4."""
     return min(max(2.0 * desired_gap(p, speed, speed), MIN_LOOK_AHEAD), MAX_LOOK_AHEAD)

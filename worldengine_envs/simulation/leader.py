@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
 from worldengine_envs.scenario.types import LightState
 from worldengine_envs.simulation.idm import B_COMFORT, B_MAX
+from worldengine_envs.simulation.kernels import kernel
 
 STOPPED_BEYOND_M = 1.5  # an agent whose front stands at most this far over a stop line still waits at it
 JOINT_M = 0.5  # straight pieces of a path reach this far beyond their ends, so that no box hides in the wedge between two [m]
 RED, YELLOW = int(LightState.RED), int(LightState.YELLOW)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def path_row(position, spacing, count):
     """Returns the point of a path before an arclength and the fraction of the way to the next one."""
     at = position / spacing
@@ -22,7 +21,7 @@ def path_row(position, spacing, count):
     return i, at - i
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def light_gap(stops, start, count, light_state, lights, p, front, speed):
     """Returns the distance from an agent's front to the stop line that it must keep to [m], infinity if there is none.
 
@@ -41,7 +40,7 @@ def light_gap(stops, start, count, light_state, lights, p, front, speed):
     return math.inf
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def find_leader(agents, sizes, present, n, me, path, segments, record, position, segment, reach, half_corridor):
     """Finds the nearest agent whose box reaches into the corridor along a path.
 
@@ -76,7 +75,7 @@ def find_leader(agents, sizes, present, n, me, path, segments, record, position,
     return best, best_speed
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _way_to(other, size, segments, first, last, position, end, half_corridor):
     """Returns the way along the path to the near side of a box in the corridor (infinity: none) and its speed along the path."""
     half_length, half_width = 0.5 * size[0], 0.5 * size[1]

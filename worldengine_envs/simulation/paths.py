@@ -174,7 +174,7 @@ def _extension(vector_map: VectorMap, end: np.ndarray, yaw: float, length: float
     if s[-1] - start < 1.0:
         return None
     stop = min(s[-1], start + length)
-    at = np.append(np.arange(start, stop, 1.0), stop)
+    at = np.linspace(start, stop, max(math.ceil(stop - start), 2) + 1)
     x, y, limits = (np.interp(at, s, column) for column in (xy[:, 0], xy[:, 1], limit))
     heading = np.unwrap(np.arctan2(np.gradient(y, at), np.gradient(x, at)))
     merge = min(SETTINGS.merge_length, at[-1] - start)

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import math
 
-from numba import njit
-
 from worldengine_envs.scenario.types import STEP_S
 from worldengine_envs.simulation.bank import IDM, LOG
 from worldengine_envs.simulation.geometry import boxes_overlap, wrap_angle
 from worldengine_envs.simulation.idm import A_MAX, B_MAX, MARGIN, MIN_GAP, free_acceleration, interaction, look_ahead
+from worldengine_envs.simulation.kernels import kernel
 from worldengine_envs.simulation.leader import find_leader, light_gap, path_row
 
 OFFSET_FADE_M = 5.0  # an IDM agent's offset from its path fades out while it drives this far
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def place(log_row, agent, size):
     """Puts an agent (8,) with its size (2,) where a row (10,) of the log has it."""
     for c in range(8):
@@ -27,7 +26,7 @@ def place(log_row, agent, size):
     size[0], size[1] = log_row[8], log_row[9]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def start_on_path(record, path, agent, offset):
     """Returns the arclength of an agent (8,) that begins to exist and writes how far it is from its path to ``offset`` (3,)."""
     offset[:] = 0.0
@@ -40,7 +39,7 @@ def start_on_path(record, path, agent, offset):
     return record.path_s0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def accelerate_agents(bank, worlds, w):
     """Lets every IDM agent of a world choose its acceleration for the next step."""
     scenario = bank.scenarios[worlds.scenario[w]]
@@ -78,7 +77,7 @@ def accelerate_agents(bank, worlds, w):
         acceleration[a] = min(max(wanted, -p[B_MAX]), p[A_MAX])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _drive_on(agent, offset, record, path, position, acceleration):
     """Moves an IDM agent (8,) along its path for one step and returns its new arclength."""
     speed = agent[5]
@@ -109,7 +108,7 @@ def _drive_on(agent, offset, record, path, position, acceleration):
     return position
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _follow_plan(agent, plan, k):
     """Moves a PLAN agent (8,) to step ``k`` of its plan (P, 4); behind its end it goes straight on at constant speed."""
     if k <= len(plan):
@@ -121,7 +120,7 @@ def _follow_plan(agent, plan, k):
         agent[1] += agent[4] * STEP_S
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _is_clear(agents, sizes, present, n, log_row):
     """Whether the box of a row (10,) of the log touches nobody present, the ego included."""
     length, width = log_row[8], log_row[9]
@@ -139,7 +138,7 @@ def _is_clear(agents, sizes, present, n, log_row):
     return True
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _appear(bank, worlds, w, k):
     """Lets agents begin to exist whose time has come, in the order of rows, unless they would touch somebody."""
     scenario, records, log, valid = bank.scenarios[worlds.scenario[w]], bank.agents, bank.log, bank.log_valid
@@ -161,7 +160,7 @@ def _appear(bank, worlds, w, k):
             position[a] = start_on_path(record, path, agents[a], offset[a])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def move_agents(bank, worlds, w, k):
     """Moves everyone but the ego to step ``k``."""
     scenario, records, log, valid, path = bank.scenarios[worlds.scenario[w]], bank.agents, bank.log, bank.log_valid, bank.path

@@ -9,7 +9,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from worldengine_envs.scenario.types import STEP_S
 from worldengine_envs.simulation.bank import LOG
@@ -28,6 +27,7 @@ from worldengine_envs.simulation.bicycle import (
     advance,
 )
 from worldengine_envs.simulation.geometry import wrap_angle
+from worldengine_envs.simulation.kernels import kernel
 from worldengine_envs.simulation.traffic import accelerate_agents, move_agents, place, start_on_path
 
 
@@ -69,7 +69,7 @@ def make_worlds(num_worlds: int, max_agents: int, horizon_steps: int, plan_steps
     )
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _record_ego(ego, to_center, box, history, k):
     """Writes the ego's box into its agent row (8,) and its state into row ``k`` of the history (H + 1, 11)."""
     cos, sin = math.cos(ego[YAW]), math.sin(ego[YAW])
@@ -81,7 +81,7 @@ def _record_ego(ego, to_center, box, history, k):
             history[k, c] = ego[c]
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def reset_world(bank, worlds, w, s):
     """Puts world ``w`` at the start of scenario ``s``: everyone who is valid there exists, where the log has them."""
     worlds.scenario[w], worlds.step[w] = s, 0
@@ -103,7 +103,7 @@ def reset_world(bank, worlds, w, s):
             position[a] = start_on_path(record, path, agents[a], offset[a])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _stop_at_zero(ego, speed, yaw_rate):
     """Corrects a state whose speed has fallen below 0: it came to a stand within the step, from ``speed`` and ``yaw_rate``."""
     ego[AX] = (0.0 - speed) / STEP_S
@@ -112,7 +112,7 @@ def _stop_at_zero(ego, speed, yaw_rate):
     ego[YAW_ACCELERATION] = (0.0 - yaw_rate) / STEP_S
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def step_world(bank, worlds, w, acceleration, steering_rate, stop_at_zero=True):
     """Moves world ``w`` on by 0.1 s: IDM agents decide, the ego moves by the bicycle, then everyone else.
 
@@ -133,7 +133,7 @@ def step_world(bank, worlds, w, acceleration, steering_rate, stop_at_zero=True):
     move_agents(bank, worlds, w, k)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def move_ego(bank, worlds, w, x, y, yaw):
     """As ``step_world``, but the ego is put at a rear-axle pose (``perfect`` tracking); its motion follows by differences."""
     accelerate_agents(bank, worlds, w)
@@ -145,7 +145,7 @@ def move_ego(bank, worlds, w, x, y, yaw):
     move_agents(bank, worlds, w, k)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _put_ego(ego, x, y, yaw, wheel_base):
     """Moves the ego's state (11,) to a pose and derives speed, acceleration, steering and yaw rate from the difference."""
     speed, yaw_rate, steering = ego[VX], ego[YAW_RATE], ego[STEERING]
@@ -162,7 +162,7 @@ def _put_ego(ego, x, y, yaw, wheel_base):
     ego[VY] = ego[AY] = 0.0
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def reset_worlds(start, stop, bank, worlds, scenarios):
     """Resets worlds start..stop-1 to ``scenarios`` (W,) int32; a negative one leaves its world alone. For ``run_over_worlds``."""
     for w in range(start, stop):
@@ -170,7 +170,7 @@ def reset_worlds(start, stop, bank, worlds, scenarios):
             reset_world(bank, worlds, w, scenarios[w])
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def step_worlds(start, stop, bank, worlds, commands):
     """Steps worlds start..stop-1 by ``commands`` (W, 2): acceleration [m/s2], steering rate [rad/s]. For ``run_over_worlds``."""
     for w in range(start, stop):
