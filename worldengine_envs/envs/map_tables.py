@@ -22,7 +22,7 @@ STATION_EVERY = 2  # every so many route points have a list of lane points
 AHEAD_M = 15.0  # lane points are the nearest to the point this far ahead on the route
 REACH_M = 80.0  # and no further from it than this
 MAX_ROOM_M = 10.0  # room beside a point is looked for this far
-ROOM_STEP_M = 0.5
+ROOM_STEP_M, SEAM_M = 0.5, 0.05
 
 
 PLACE = np.dtype(
@@ -141,26 +141,36 @@ def resample(xy: np.ndarray, spacing: float, middle: bool = False) -> np.ndarray
 def measure_room(index, m, points, out):
     """Writes how far the drivable area reaches to the left and right of points (n, 3 or more) x, y, yaw to ``out`` (n, 2) [m].
 
-    0 where the point itself is off it; found in steps of ROOM_STEP_M and then by bisection to 1 cm, at most MAX_ROOM_M.
+    At most MAX_ROOM_M; 0 where the point itself is off it. A border between two polygons is in neither of them, so the better of
+    two places SEAM_M before and behind the point counts.
     """
     for i in range(len(points)):
-        x, y = points[i, 0], points[i, 1]
+        cos, sin = math.cos(points[i, 2]), math.sin(points[i, 2])
         for side in range(2):
             sign = 1.0 if side == 0 else -1.0
-            nx, ny = -sign * math.sin(points[i, 2]), sign * math.cos(points[i, 2])
-            inside, outside = 0.0, 0.0
-            if is_drivable(index, m, x, y):
-                outside = ROOM_STEP_M
-                while outside <= MAX_ROOM_M and is_drivable(index, m, x + outside * nx, y + outside * ny):
-                    inside, outside = outside, outside + ROOM_STEP_M
-            if outside <= MAX_ROOM_M:
-                while outside - inside > 0.01:
-                    middle = 0.5 * (inside + outside)
-                    if is_drivable(index, m, x + middle * nx, y + middle * ny):
-                        inside = middle
-                    else:
-                        outside = middle
-            out[i, side] = min(inside, MAX_ROOM_M)
+            out[i, side] = 0.0
+            for shift in (-SEAM_M, SEAM_M):
+                x, y = points[i, 0] + shift * cos, points[i, 1] + shift * sin
+                out[i, side] = max(out[i, side], _reach(index, m, x, y, -sign * sin, sign * cos))
+
+
+@njit(cache=True, nogil=True)
+def _reach(index, m, x, y, nx, ny):
+    """How far one can go from (x, y) along a unit vector on the drivable area: steps of ROOM_STEP_M, then bisection to 1 cm [m]."""
+    if not is_drivable(index, m, x, y):
+        return 0.0
+    inside, outside = 0.0, ROOM_STEP_M
+    while is_drivable(index, m, x + outside * nx, y + outside * ny):
+        inside, outside = outside, outside + ROOM_STEP_M
+        if inside >= MAX_ROOM_M:
+            return MAX_ROOM_M
+    while outside - inside > 0.01:
+        middle = 0.5 * (inside + outside)
+        if is_drivable(index, m, x + middle * nx, y + middle * ny):
+            inside = middle
+        else:
+            outside = middle
+    return inside
 
 
 @njit(cache=True, nogil=True)

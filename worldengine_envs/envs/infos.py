@@ -1,0 +1,38 @@
+"""What ``info`` tells: every term of the score at each step, and at the end of an episode what became of it."""
+
+from __future__ import annotations
+
+from worldengine_envs.envs.batch import WorldBatch
+from worldengine_envs.scenario.types import STEP_S
+from worldengine_envs.scoring.live import INFRACTION_NAMES
+
+TERMS = ("pdms", "nc", "dac", "ttc", "ep", "comfort")
+
+
+def score_info(batch: WorldBatch, w: int) -> dict:
+    """Returns the score of world ``w``'s motion so far by term."""
+    return {name: float(getattr(batch.score, name)[w]) for name in TERMS}
+
+
+def end_info(batch: WorldBatch, w: int) -> dict:
+    """Returns how the episode of world ``w`` ended.
+
+    scenario: its id. success: the horizon was reached with NC = DAC = 1. progress: along the route [m]. hit_without_fault: contacts
+    that were not the ego's fault. Where something went wrong, the gravest infraction (the first of those): infraction:
+    "collision", "off_road" or "time_to_collision"; infraction_time [s]; infraction_what: token of the track, "" off the road;
+    infraction_where: (2,) x, y [m] in the scenario's frame.
+    """
+    score, scenario = batch.score, batch.scenario_of(w)
+    info = {
+        "scenario": scenario.id,
+        "success": bool(batch.decisions.truncated[w] and score.nc[w] == 1.0 and score.dac[w] == 1.0),
+        "progress": float(score.progress[w]),
+        "hit_without_fault": int(score.hit_without_fault[w]),
+    }
+    if score.infraction_term[w]:
+        agent = int(score.infraction_agent[w])
+        info["infraction"] = INFRACTION_NAMES[score.infraction_term[w]]
+        info["infraction_time"] = float(score.infraction_step[w] * STEP_S)
+        info["infraction_what"] = scenario.tracks.tokens[agent] if agent >= 0 else ""
+        info["infraction_where"] = score.infraction_place[w].copy()
+    return info

@@ -1,0 +1,204 @@
+"""Many worlds as one Gymnasium vector environment: one kernel call a decision, no wrappers, no copies of environments."""
+
+from __future__ import annotations
+
+import numpy as np
+from gymnasium.error import ResetNeeded
+from gymnasium.utils import EzPickle, seeding
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from worldengine_envs.envs.infos import TERMS, end_info
+from worldengine_envs.envs.observations import SHAPES, state_space
+from worldengine_envs.envs.settings import EnvironmentSettings
+from worldengine_envs.errors import DataError
+from worldengine_envs.scenario.types import STEP_S
+
+
+class DrivingVectorEnv(VectorEnv, EzPickle):
+    """``DrivingEnv`` over a batch: world i behaves as a single environment with seed ``seed + i``, bit for bit.
+
+    Args:
+        pack: As in ``EnvironmentSettings``, like the other settings.
+        num_envs: Number of worlds.
+        autoreset_mode: Gymnasium's NEXT_STEP, SAME_STEP or DISABLED (enum or its value).
+        max_episode_steps: Decisions after which an episode is truncated; only with a horizon that is at least as long.
+        copy: Whether observations are copies; without, they are overwritten by the next step.
+        settings: Keyword arguments of ``EnvironmentSettings``.
+
+    ``reset`` takes options {"scenario": id} for all worlds, {"scenarios": [id, ...]} one for each world, and {"reset_mask": (W,)
+    bool array} to reset some of them.
+    """
+
+    def __init__(
+        self,
+        pack,
+        num_envs: int = 1,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
+        max_episode_steps: int | None = None,
+        copy: bool = True,
+        **settings,
+    ):
+        EzPickle.__init__(self, pack, num_envs, autoreset_mode, max_episode_steps, copy, **settings)
+        if num_envs < 1:
+            raise DataError(f"{num_envs} is not 1 or more", field="num_envs")
+        self.settings = EnvironmentSettings(pack, **_with_horizon(settings, max_episode_steps))
+        self.render_mode, self.num_envs, self.copy = self.settings.render_mode, num_envs, copy
+        self.autoreset_mode = AutoresetMode(autoreset_mode)
+        self.batch = self.settings.make_batch(num_envs)
+        self.metadata = {
+            "render_modes": ["rgb_array"],
+            "render_fps": round(10 / self.settings.substeps) or 1,
+            "autoreset_mode": self.autoreset_mode,
+        }
+        self.single_observation_space = state_space()
+        self.single_action_space = self.settings.single_action_space(self.batch)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._generators: list[np.random.Generator | None] = [None] * num_envs
+        self._done = np.ones(num_envs, np.bool_)  # over, or never begun
+        self._begun = False
+
+    @property
+    def scenario_ids(self) -> tuple[str, ...]:
+        """Ids of the scenarios that resets draw from."""
+        return self.batch.selection.ids
+
+    @property
+    def left_out(self) -> dict[str, str]:
+        """Scenarios that were asked for and cannot be driven, with the reason."""
+        return self.batch.selection.left_out
+
+    def reset(self, *, seed: int | list[int | None] | None = None, options: dict | None = None) -> tuple[dict, dict]:
+        """Starts episodes in all worlds, or in those of the reset mask.
+
+        Raises:
+            DataError: A scenario was not chosen or cannot be read.
+            ValueError, TypeError: Seeds or mask have another length or type.
+        """
+        options = options or {}
+        mask = self._reset_mask(options.get("reset_mask"))
+        seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int | np.integer) else seed
+        if seeds is not None and len(seeds) != self.num_envs:
+            raise ValueError(f"{len(seeds)} seeds for {self.num_envs} worlds")
+        if isinstance(seed, int | np.integer):
+            super().reset(seed=int(seed))
+        worlds = np.flatnonzero(mask)
+        if seeds is not None:
+            for i in worlds:
+                if seeds[i] is not None:
+                    self._generators[i] = seeding.np_random(int(seeds[i]))[0]
+        infos = self._begin(worlds, self._pinned(options))
+        self._begun = True
+        return self._observations(), infos
+
+    def step(self, actions) -> tuple[dict, np.ndarray, np.ndarray, np.ndarray, dict]:
+        """Drives all worlds until the next decision.
+
+        Raises:
+            ResetNeeded: Nothing was begun, or (autoreset disabled) an episode is over.
+            ValueError: An action is not finite or has another shape.
+        """
+        resetting = self._done
+        if not self._begun or (self.autoreset_mode is AutoresetMode.DISABLED and resetting.any()):
+            raise ResetNeeded(f"the episodes of worlds {np.flatnonzero(resetting)[:8]} are over: reset them with a reset_mask")
+        driving = ~resetting
+        self.batch.drive(driving, actions)
+        d = self.batch.decisions
+        rewards = np.where(driving, d.reward, 0.0)
+        terminations, truncations = driving & d.terminated, driving & d.truncated
+        done = terminations | truncations
+        if self.autoreset_mode is AutoresetMode.SAME_STEP and done.any():
+            infos = self._end_same_step(done)
+        else:
+            infos = self._score_infos(driving)
+            for w in np.flatnonzero(done):
+                self._add_info(infos, end_info(self.batch, w), w)
+            self._done = done
+            if resetting.any():  # autoreset: the action of these worlds was not used
+                self._begin(np.flatnonzero(resetting), None, infos)
+        return self._observations(), rewards, terminations, truncations, infos
+
+    def render(self) -> tuple[np.ndarray, ...] | None:
+        """Returns a (height, width, 3) uint8 picture of each world from above, or None without a render mode."""
+        if self.render_mode is None:
+            return None
+        from worldengine_envs.rendering.birdseye import draw_world
+
+        return tuple(draw_world(self.batch, w) for w in range(self.num_envs))
+
+    def _reset_mask(self, mask) -> np.ndarray:
+        if mask is None:
+            return np.ones(self.num_envs, np.bool_)
+        if not isinstance(mask, np.ndarray) or mask.dtype != np.bool_:
+            raise TypeError(f"options['reset_mask'] must be a numpy array of bool, not {type(mask)}")
+        if mask.shape != (self.num_envs,) or not mask.any():
+            raise ValueError(f"options['reset_mask'] must have shape ({self.num_envs},) and at least one True")
+        return mask
+
+    def _pinned(self, options: dict) -> list[str] | None:
+        """Returns the scenario of each world if options name them."""
+        if options.get("scenario") is not None:
+            names = [options["scenario"]] * self.num_envs
+        elif options.get("scenarios") is not None:
+            names = list(options["scenarios"])
+        else:
+            return None
+        if len(names) != self.num_envs:
+            raise ValueError(f"options['scenarios'] has {len(names)} ids for {self.num_envs} worlds")
+        return names
+
+    def _draw(self, w: int) -> str:
+        """Returns the next scenario of a world, from its own generator."""
+        if self._generators[w] is None:
+            self._generators[w] = seeding.np_random()[0]
+        ids = self.batch.selection.ids
+        return ids[self._generators[w].integers(len(ids))]
+
+    def _begin(self, worlds: np.ndarray, pinned: list[str] | None, infos: dict | None = None) -> dict:
+        """Resets worlds and adds what their ``info`` says to ``infos``."""
+        selection = self.batch.selection
+        names = [self._draw(w) if pinned is None else selection.check(pinned[w]) for w in worlds]
+        self.batch.begin(worlds, names)
+        self._done[worlds] = False
+        infos = {} if infos is None else infos
+        for w, name in zip(worlds, names, strict=True):
+            self._add_info(infos, {"scenario": name}, w)
+        return infos
+
+    def _score_infos(self, worlds: np.ndarray) -> dict:
+        """Returns the score terms of the worlds (W,) bool as arrays with masks."""
+        infos = {}
+        for name in TERMS if worlds.any() else ():
+            infos[name], infos[f"_{name}"] = np.where(worlds, getattr(self.batch.score, name), 0.0), worlds.copy()
+        return infos
+
+    def _end_same_step(self, done: np.ndarray) -> dict:
+        """Keeps the last observation and info of the worlds that are done and begins their next episodes."""
+        infos = self._score_infos(~done)
+        observation, final = self.batch.observation, np.full(self.num_envs, None, dtype=object)
+        final_info = self._score_infos(done)
+        worlds = np.flatnonzero(done)
+        for w in worlds:
+            final[w] = {name: getattr(observation, name)[w].copy() for name in SHAPES}
+            self._add_info(final_info, end_info(self.batch, w), w)
+        infos |= {"final_obs": final, "_final_obs": done.copy(), "final_info": final_info, "_final_info": done.copy()}
+        return self._begin(worlds, None, infos)
+
+    def _observations(self) -> dict[str, np.ndarray]:
+        observation = self.batch.observation
+        return {name: getattr(observation, name).copy() if self.copy else getattr(observation, name) for name in SHAPES}
+
+
+def _with_horizon(settings: dict, max_episode_steps: int | None) -> dict:
+    """Refuses a limit of decisions that would end episodes before the horizon, where the score is not complete."""
+    if max_episode_steps is not None:
+        given = EnvironmentSettings((), **settings)
+        needed = -(-round(given.horizon_s / STEP_S) // given.substeps)
+        if max_episode_steps < needed:
+            raise DataError(
+                f"{max_episode_steps} decisions are less than the horizon of {given.horizon_s:g} s",
+                field="max_episode_steps",
+                remedy="Use horizon_s for shorter episodes",
+            )
+    return settings
