@@ -14,6 +14,7 @@ from worldengine_envs.scenario.types import MapLayer, VectorMap
 PI = 3.141592653589793
 CROSSWALK_WIDTH = 3.0  # along the crossed road [m]
 CROSSWALK_SETBACK = 4.0  # from the mouth of a junction to where its corners begin to bend [m]
+JOINT = 0.3  # that the surface of a road reaches into junctions [m]
 STRAIGHT, LEFT, RIGHT = "straight", "left", "right"
 
 
@@ -146,7 +147,12 @@ class Network:
         def ring(a: float, b: float) -> np.ndarray:
             return np.concatenate((ends.shifted(a), ends.shifted(b)[::-1]))
 
-        self._add_polygon(MapLayer.DRIVABLE_AREA, ring(p.right_kerb, p.left_kerb))
+        surface = ring(p.right_kerb, p.left_kerb)  # a little longer than the road, so that no slit is left at junctions
+        last = len(ends.s) - 1
+        for row, k, ahead in ((0, 0, -1.0), (last, last, 1.0), (last + 1, last, 1.0), (2 * last + 1, 0, -1.0)):
+            surface[row, 0] += ahead * JOINT * ends.cosine[k]
+            surface[row, 1] += ahead * JOINT * ends.sine[k]
+        self._add_polygon(MapLayer.DRIVABLE_AREA, surface)
         sides = []
         for count, sign in ((p.forward, -1.0), (p.backward, 1.0)):
             lanes = []

@@ -8,7 +8,7 @@ from worldengine_envs.city import background
 from worldengine_envs.city.exact import Draw, sin_cos
 from worldengine_envs.city.families import KINDS, begin, path_start
 from worldengine_envs.city.scene import START, STEP, STEPS, Scene, Unfit, walk
-from worldengine_envs.city.solver import FRONT_OVERHANG, WIDTH, search, straight_on, to_path
+from worldengine_envs.city.solver import FRONT_OVERHANG, TOO_CLOSE, WIDTH, search, straight_on, to_path
 from worldengine_envs.city.streets import lane_path, make_street
 
 RARE = ("cut_in", "hard_brake_lead", "jaywalker")
@@ -161,8 +161,8 @@ def _search(scene: Scene, ego, speed: float) -> None:
     s, v = np.zeros(STEPS), np.zeros(STEPS)
     react = START + scene.draw.integer(1, 3)
     options = candidates(scene, speed)
-    row, _ = search(options, ego.s[0], speed, speed, react, grid, scene.tables[ego.path], agents, frenet, s, v, ego.s, ego.v)
-    if row < 0:
+    row, cost = search(options, ego.s[0], speed, speed, react, grid, scene.tables[ego.path], agents, frenet, s, v, ego.s, ego.v)
+    if row < 0 or cost > 0.5 * TOO_CLOSE:
         raise Unfit("no way through was found")
     offset, distance, hold = options[row, 4:7]
     begins = ego.s[0] + speed * react * STEP
@@ -187,7 +187,16 @@ def candidates(scene: Scene, speed: float) -> np.ndarray:
         if not room[0] < offset < room[1]:
             continue
         for hold in (1.0, 100.0) if offset in beside else (1.0,):  # into a lane of the same direction for good
-            for time in (1.5, 2.4):
+            for time in swerve_times(abs(offset), speed):
                 for brake, foresight in ((2.5, 0), (2.5, 15), (5.0, 0)):
-                    rows.append((1.0, 0.5, brake, foresight, offset, max(speed * time, 8.0), hold * speed, 8.0))
+                    rows.append((1.0, 0.5, brake, foresight, offset, speed * time, hold * speed, 8.0))
     return np.array(rows)
+
+
+def swerve_times(offset: float, speed: float) -> list[float]:
+    """Returns the quickest time [s] for a sideways move that stays below 4.5 m/s2 and 1.8 rad/s2 of yaw, and a calmer one."""
+    # peaks of the quintic: 5.77 offset / T^2 of lateral acceleration, 60 offset / T^3 of its rate = yaw acceleration * speed
+    good = [
+        t for t in (1.2, 1.5, 1.8, 2.1, 2.4, 2.8, 3.2) if 5.77 * offset < 4.5 * t * t and 60.0 * offset < 1.8 * speed * t * t * t
+    ]
+    return [good[0], good[0] + 0.9] if good else []

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worldengine_envs.city.driving import RED, STEP, drive, overlaps
+from worldengine_envs.city.driving import FRONT, RED, STEP, drive, overlaps
 from worldengine_envs.city.exact import Draw, arctan2, interpolate, sin_cos
 from worldengine_envs.city.network import Junction
 from worldengine_envs.city.placing import place
@@ -117,6 +117,17 @@ class Scene:
         for i, car in enumerate(cars):
             if not car.scripted:
                 car.s, car.v, car.scripted = s[i], v[i], True
+        self.vehicles = [car for car in cars if not self._runs_red(car, stops[car.path])]
+        if self.vehicles[0] is not cars[0]:
+            raise Unfit("the ego would run a red light")
+
+    def _runs_red(self, car: Vehicle, stops: list[tuple[float, int]]) -> bool:
+        """Whether a car's front crosses a stop line while it is red: it was put too near to stop."""
+        front = car.s + FRONT * car.size[0]
+        for line, group in stops:
+            if front[0] < line < front[-1] and self.lights[group, np.searchsorted(front, line)] == RED:
+                return True
+        return False
 
     def stop_lines(self, path: LanePath) -> list[tuple[float, int]]:
         """Returns (arclength [m], light group) of every stop line on a path."""

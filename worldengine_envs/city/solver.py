@@ -9,6 +9,8 @@ from worldengine_envs.city.driving import STEP, _follow, boxes_touch
 
 LENGTH, WIDTH, AXLE_TO_CENTER, FRONT_OVERHANG = 5.176, 2.297, 1.461, 4.049
 # columns of a candidate
+TOO_CLOSE = 20.0  # cost of any time to collision within 0.9 s
+SWERVING = 0.45  # cost of a swerve, and of each metre of it
 MOST_PROGRESS = 11.0  # credit that progress can give at the end, with something to spare
 SPEED, HEADWAY, BRAKE, FORESIGHT, OFFSET, DISTANCE, HOLD, JERK = range(8)
 
@@ -93,7 +95,8 @@ def roll_out(candidate, s0, v0, cruise, start, grid, limit, agents, frenet, s, v
     """
     steps = len(s)
     s[0], v[0] = s0, v0
-    a = cost = 0.0
+    a = 0.0
+    cost = SWERVING * abs(candidate[OFFSET]) + (SWERVING if candidate[OFFSET] != 0.0 else 0.0)
     swerve = s0 + v0 * start * STEP
     for k in range(steps):
         left, slope = lateral(s[k], swerve, candidate[OFFSET], candidate[DISTANCE], candidate[HOLD])
@@ -102,7 +105,9 @@ def roll_out(candidate, s0, v0, cruise, start, grid, limit, agents, frenet, s, v
             hit = _hit(k, x, y, c, n, v[k], agents, steps)
             if hit == 2:
                 return np.inf
-            cost += hit * (1.0 if k < start + 45 else 0.3)
+            if hit == 1 and cost < TOO_CLOSE:
+                cost += TOO_CLOSE
+            cost += 0.3 * hit
             if cost - MOST_PROGRESS > best:
                 return np.inf
         if k == steps - 1:
@@ -124,7 +129,7 @@ def roll_out(candidate, s0, v0, cruise, start, grid, limit, agents, frenet, s, v
     goal = v0 * 4.0
     middle = min(start + 40, steps - 1)
     cost -= 6.0 * (s[middle] - s[start]) / goal + 3.0 * (s[steps - 1] - s[start]) / (v0 * STEP * (steps - start))
-    return cost + 0.25 * abs(candidate[OFFSET])
+    return cost
 
 
 @njit(cache=True, nogil=True)
@@ -171,12 +176,22 @@ def to_path(grid, agents, frenet):
 
 @njit(cache=True, nogil=True)
 def straight_on(x, y, c, n, v, start, steps, agents):
-    """Returns (agent, step) of the first contact ahead of an ego that goes straight on from step start, else (-1, -1)."""
+    """Returns (agent, step) of the first contact at the front of an ego that goes straight on from step start, else (-1, -1).
+
+    As in the score, one who runs into the ego's side or rear is left out of account from then on.
+    """
+    count = agents.shape[0]
+    aside = np.zeros(count, dtype=np.bool_)
     for k in range(start, min(start + steps + 1, agents.shape[1])):
-        cx, cy = x + (AXLE_TO_CENTER + STEP * (k - start) * v) * c, y + (AXLE_TO_CENTER + STEP * (k - start) * v) * n
-        for i in range(agents.shape[0]):
+        ahead = STEP * (k - start) * v
+        cx, cy = x + (AXLE_TO_CENTER + ahead) * c, y + (AXLE_TO_CENTER + ahead) * n
+        fx, fy = x + (FRONT_OVERHANG + ahead) * c, y + (FRONT_OVERHANG + ahead) * n
+        for i in range(count):
             b = agents[i, k]
-            if abs(b[0] - cx) < 9.0 and abs(b[1] - cy) < 9.0:
-                if boxes_touch(cx, cy, c, n, LENGTH, WIDTH, b[0], b[1], b[2], b[3], b[4], b[5]):
+            if aside[i] or abs(b[0] - cx) > 9.0 or abs(b[1] - cy) > 9.0:
+                continue
+            if boxes_touch(cx, cy, c, n, LENGTH, WIDTH, b[0], b[1], b[2], b[3], b[4], b[5]):
+                if boxes_touch(fx, fy, c, n, 0.0, WIDTH, b[0], b[1], b[2], b[3], b[4], b[5]):
                     return i, k
+                aside[i] = True
     return -1, -1

@@ -1,0 +1,172 @@
+"""Scenarios of the city over many seeds: plausible motion, nobody touches anybody, lights obeyed, the same every time."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import shapely
+
+from worldengine_envs.city import FAMILIES, make_scenario
+from worldengine_envs.errors import DataError
+from worldengine_envs.scenario.quantise import quantised, scenario_hash
+from worldengine_envs.scenario.start import start_problem
+from worldengine_envs.scenario.types import AgentType, LightState, MapLayer, initial_ego_state
+from worldengine_envs.scenario.validation import validate
+
+SEEDS = range(5)
+RARE = ("cut_in", "hard_brake_lead", "jaywalker")
+DT = 0.1
+
+
+@pytest.fixture(scope="module", params=[(f, s) for f in FAMILIES for s in SEEDS], ids=lambda p: f"{p[0]}-{p[1]}")
+def scenario(request):
+    return make_scenario(*request.param)
+
+
+def boxes(scenario, k, grow=0.0):
+    """(agents,) shapely polygons at step k."""
+    state, size = scenario.tracks.state[:, k], scenario.tracks.size[:, k, :2] + grow
+    cos, sin = np.cos(state[:, 2]), np.sin(state[:, 2])
+    along, across = np.array([1, -1, -1, 1]) * size[:, :1] / 2, np.array([1, 1, -1, -1]) * size[:, 1:] / 2
+    x = state[:, :1] + along * cos[:, None] - across * sin[:, None]
+    y = state[:, 1:2] + along * sin[:, None] + across * cos[:, None]
+    return shapely.polygons(np.stack((x, y), axis=2))
+
+
+def test_is_valid_and_can_start(scenario):
+    validate(scenario)
+    assert start_problem(scenario) is None
+    assert scenario.fits(4.0) and scenario.fits(8.0)
+    assert scenario.parent["family"] in scenario.tags and 0.0 <= scenario.parent["difficulty"] <= 1.0
+    assert len(scenario.tracks) >= 8
+    np.testing.assert_array_equal(scenario.tracks.state[0, 0, :2], 0.0)
+    assert initial_ego_state(scenario)[3] > 2.0  # under way
+
+
+def test_nobody_touches_anybody(scenario):
+    for k in range(0, scenario.tracks.steps, 3):
+        tree = shapely.STRtree(shapes := boxes(scenario, k))
+        pairs = tree.query(shapes, predicate="intersects")
+        assert np.all(pairs[0] == pairs[1]), k
+
+
+def test_vehicles_move_as_vehicles_can(scenario):
+    tracks = scenario.tracks
+    cars = tracks.types == AgentType.VEHICLE
+    x, y, yaw, vx, vy = np.moveaxis(tracks.state[cars], 2, 0)
+    speed = vx * np.cos(yaw) + vy * np.sin(yaw)
+    slip = vy * np.cos(yaw) - vx * np.sin(yaw)
+    turn = np.angle(np.exp(1j * np.diff(yaw, axis=1))) / DT
+    assert speed.min() > -0.02 and speed.max() < 20.0
+    acceleration = np.diff(speed, axis=1) / DT
+    assert acceleration.min() > -8.3 and acceleration.max() < 3.0
+    assert np.abs(turn).max() < 0.95
+    assert np.abs(np.diff(turn, axis=1)).max() / DT < 3.0
+    assert np.abs(turn * speed[:, 1:]).max() < 5.5  # sideways acceleration
+    axle = 0.2822 * tracks.size[cars, 1:-1, 0]  # behind the centre; there wheels do not slip
+    assert np.abs(slip[:, 1:-1] - axle * 0.5 * (turn[:, 1:] + turn[:, :-1])).max() < 0.05
+    step = np.hypot(np.diff(x, axis=1), np.diff(y, axis=1))
+    assert np.abs(step / DT - np.hypot(vx, vy)[:, 1:]).max() < 0.5  # no teleports
+    ahead = np.diff(x, axis=1) / DT - 0.5 * (vx[:, 1:] + vx[:, :-1])
+    assert np.abs(ahead).max() < 0.1
+
+
+def test_people_move_as_people_can(scenario):
+    tracks = scenario.tracks
+    people = tracks.types == AgentType.PEDESTRIAN
+    step = np.hypot(*np.moveaxis(np.diff(tracks.state[people, :, :2], axis=1), 2, 0)) / DT
+    assert not len(step) or step.max() < 3.02
+    change = np.diff(tracks.state[people, :, 3:], axis=1)
+    assert not len(change) or np.hypot(change[..., 0], change[..., 1]).max() < 0.4
+
+
+def test_lights_are_obeyed(scenario):
+    tracks, lights, m = scenario.tracks, scenario.lights, scenario.vector_map
+    assert set(np.unique(lights.state)) <= {LightState.GREEN, LightState.YELLOW, LightState.RED}
+    cars = np.flatnonzero(tracks.types == AgentType.VEHICLE)
+    front = tracks.state[cars, :, :2] + 0.5 * tracks.size[cars, :, :1] * np.stack(
+        (np.cos(tracks.state[cars, :, 2]), np.sin(tracks.state[cars, :, 2])), axis=2
+    )
+    for lane, colours in zip(lights.lanes, lights.state, strict=True):
+        line = m.lane_centerline(lane)
+        direction = (line[1] - line[0]) / np.hypot(*(line[1] - line[0]))
+        relative = front - line[0]
+        along, across = relative @ direction, relative @ np.array([-direction[1], direction[0]])
+        crosses = (along[:, :-1] < 0.0) & (along[:, 1:] >= 0.0) & (np.abs(across[:, 1:]) < 1.5)
+        assert not np.any(crosses & (colours[1:] == LightState.RED)), m.lane_tokens[lane]
+
+
+def test_crossing_streams_never_have_green_together(scenario):
+    m, lights = scenario.vector_map, scenario.lights
+    colour = dict(zip(lights.lanes.tolist(), lights.state, strict=True))
+    lines = {lane: shapely.LineString(m.lane_centerline(lane)) for lane in colour}
+    straight = [lane for lane in colour if abs(turned(m.lane_centerline(lane))) < 0.3]
+    for i, a in enumerate(straight):
+        for b in straight[i + 1 :]:
+            if lines[a].crosses(lines[b]):
+                assert not np.any((colour[a] != LightState.RED) & (colour[b] != LightState.RED))
+
+
+def turned(line):
+    a, b = line[1] - line[0], line[-1] - line[-2]
+    return np.angle((b[0] + 1j * b[1]) / (a[0] + 1j * a[1]))
+
+
+def test_route_is_connected_and_the_ego_is_on_it(scenario):
+    m, route = scenario.vector_map, scenario.route
+    assert np.hypot(*np.diff(route.centerline[:, :2], axis=0).T).max() < 1.1
+    d = np.diff(route.centerline[:, :2], axis=0)
+    mean = route.centerline[:-1, 2] + 0.5 * np.angle(np.exp(1j * np.diff(route.centerline[:, 2])))
+    assert np.abs(np.angle(np.exp(1j * (np.arctan2(d[:, 1], d[:, 0]) - mean)))).max() < 0.02
+    line = shapely.LineString(route.centerline[:, :2])
+    ego = shapely.points(scenario.tracks.state[0, :, :2])
+    away = shapely.distance(line, ego)
+    assert away.max() < (0.5 if scenario.parent["family"] not in RARE else 4.2)
+    assert away[: scenario.start_step + 1].max() < 0.35
+    rings = [shapely.Polygon(m.polygon(m.lane_polygon[lane])) for lane in route.lanes]
+    area = shapely.union_all(rings).buffer(0.05)
+    assert area.covers(line)
+    assert line.length - line.project(ego[-1]) > 40.0  # the path goes on beyond the log
+
+
+def test_ego_stays_on_the_road(scenario):
+    m = scenario.vector_map
+    layers = (MapLayer.ROADBLOCK, MapLayer.INTERSECTION, MapLayer.DRIVABLE_AREA, MapLayer.CARPARK_AREA)
+    area = shapely.union_all([shapely.Polygon(m.polygon(row)) for row in np.flatnonzero(np.isin(m.polygon_layer, layers))])
+    shapely.prepare(area)
+    assert all(area.covers(boxes(scenario, k)[0]) for k in range(0, scenario.tracks.steps, 2))
+
+
+def test_same_seed_same_scenario_and_other_seeds_differ():
+    for family in FAMILIES:
+        hashes = [scenario_hash(make_scenario(family, seed)) for seed in (0, 1, 2, 0)]
+        assert hashes[0] == hashes[3] and len(set(hashes)) == 3
+    made = make_scenario("cut_in", 7)
+    assert scenario_hash(quantised(made)) == scenario_hash(made)
+    assert np.array_equal(quantised(made).tracks.state, made.tracks.state)  # is on the grid already
+
+
+@pytest.mark.parametrize("family", RARE)
+def test_going_straight_on_fails_in_rare_scenarios(family):
+    """The ego's box moved on at its speed touches somebody with its front or leaves the road within 4 s."""
+    harmed = []
+    for seed in range(8):
+        scenario = make_scenario(family, seed)
+        k0, m = scenario.start_step, scenario.vector_map
+        layers = (MapLayer.ROADBLOCK, MapLayer.INTERSECTION, MapLayer.DRIVABLE_AREA, MapLayer.CARPARK_AREA)
+        area = shapely.union_all([shapely.Polygon(m.polygon(row)) for row in np.flatnonzero(np.isin(m.polygon_layer, layers))])
+        state = scenario.tracks.state.copy()
+        state[0, k0:] = state[0, k0]
+        state[0, k0:, :2] += DT * np.arange(scenario.tracks.steps - k0)[:, None] * state[0, k0, 3:]
+        moved = dataclasses.replace(scenario, tracks=dataclasses.replace(scenario.tracks, state=state))
+        shapes = [boxes(moved, k) for k in range(k0, k0 + 41)]
+        harmed.append(any(shapely.intersects(s[0], s[1:]).any() or not area.covers(s[0]) for s in shapes))
+    assert all(harmed)
+
+
+def test_wrong_recipes_are_refused():
+    with pytest.raises(DataError, match="no family 'flying'"):
+        make_scenario("flying", 0)
+    for seed in (-1, 1.5, "3", True):
+        with pytest.raises(DataError, match="seed"):
+            make_scenario("cut_in", seed)
