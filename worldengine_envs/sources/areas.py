@@ -24,12 +24,16 @@ OVERLAP_M = 0.01  # pieces of a cut area overlap by this, so that no point lies 
 def drivable_area(road, near, swept: np.ndarray | None, derived: set[str]):
     """Returns the drivable area (shapely geometry): the format's own, else what lanes, road edges and the ego's drive tell.
 
+    A format's own area that is known to leave out parts of the ground (car parks) gets the ground under the logged ego.
+
     Derived: the union of lane and bike lane polygons, widened to a road edge within 6 m of the centreline, driveways, narrow seams
     closed, and the ground under the logged ego.
     """
     shapely = require("shapely")
     if road.drivable is not None:
         area = road.drivable if road.drivable.is_valid else shapely.make_valid(road.drivable)
+        if not road.drivable_is_whole:
+            area = _with_sweep(area, swept, derived)
         return area.intersection(near)
     derived.add("drivable_area")
     parts = [shapely.Polygon(lane.polygon) for lane in road.lanes + road.bike_lanes]
@@ -38,12 +42,16 @@ def drivable_area(road, near, swept: np.ndarray | None, derived: set[str]):
         tree = SegmentTree(road.edges)
         parts += [_up_to_edges(lane.center, tree) for lane in road.lanes + road.bike_lanes]
     parts += [shapely.make_valid(shapely.Polygon(ring)) for ring in road.extra_drivable if len(ring) >= 3]
-    if swept is not None:
-        derived.add("drivable_area_ego_sweep")
-        parts.append(swept_area(swept))
     area = shapely.union_all([part for part in parts if not part.is_empty])
-    area = area.buffer(SEAM_M, join_style="mitre").buffer(-SEAM_M, join_style="mitre").intersection(near)
-    return area.simplify(0.02)
+    area = area.buffer(SEAM_M, join_style="mitre").buffer(-SEAM_M, join_style="mitre").simplify(0.02)
+    return _with_sweep(area, swept, derived).intersection(near)
+
+
+def _with_sweep(area, swept: np.ndarray | None, derived: set[str]):
+    if swept is None or area.contains(under := swept_area(swept)):
+        return area
+    derived.add("drivable_area_ego_sweep")
+    return area.union(under)
 
 
 def _up_to_edges(center: np.ndarray, tree: SegmentTree):

@@ -12,7 +12,7 @@ from worldengine_envs.scenario.start import box_corners
 from worldengine_envs.scenario.types import CameraRig, Lights, LightState, Origin, Scenario, VehicleParameters
 from worldengine_envs.sources.road import RawRoad, build_map
 from worldengine_envs.sources.route import derive_route
-from worldengine_envs.sources.tracks import RawTrack, build_tracks, clean_ego, step_times
+from worldengine_envs.sources.tracks import RawTrack, build_tracks, clean_ego, heading_of_motion, step_times
 
 LIGHT_HOLD_S = 1.0  # an observed light keeps its colour for so long when it is not seen again
 MIN_STEPS = 2
@@ -47,6 +47,9 @@ def make_recording(raw: RawRecording) -> Scenario:
     """
     derived = raw.derived
     ego = clean_ego(raw.ego_track, derived)
+    if ego.yaw is None:
+        derived.add("heading")
+        ego.yaw = heading_of_motion(np.gradient(ego.xy, ego.time, axis=0), np.ones(len(ego.time), bool))
     if raw.ego_reference == "rear_axle":
         forward = np.stack([np.cos(ego.yaw), np.sin(ego.yaw)], axis=1)
         ego.xy = ego.xy + raw.ego.rear_axle_to_center * forward

@@ -38,6 +38,7 @@ class RawRoad:
 
     lanes: list[RawLane]
     drivable: object | None = None  # shapely geometry, where the format has it
+    drivable_is_whole: bool = True  # false: it leaves out car parks and the like
     extra_drivable: list[np.ndarray] = field(default_factory=list)  # rings of driveways and the like
     bike_lanes: list[RawLane] = field(default_factory=list)  # drivable, but no lanes for cars
     edges: list[np.ndarray] = field(default_factory=list)  # (n, 2) physical road edges

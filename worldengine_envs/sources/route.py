@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import Route, VectorMap
 from worldengine_envs.sources.lane_graph import end_headings
 from worldengine_envs.sources.lane_shapes import resample_line
@@ -26,15 +25,20 @@ def derive_route(vector_map: VectorMap, path: np.ndarray, derived: set[str]) -> 
         vector_map: The map.
         path: (steps, 3) x, y [m], yaw [rad] of the ego's centre.
         derived: Names of derived fields; added to.
-
-    Raises:
-        DataError: No lane lies under the path.
     """
     derived.update(("route", "route_centerline", "goal"))
     places = _thin(path)
-    chain, line = _driven(vector_map, places)
-    chain, before = _before(vector_map, chain, line[0])
-    chain, after = _beyond(vector_map, chain, line[-1])
+    chain, line, on_lane = _driven(vector_map, places)
+    if not all(on_lane):
+        derived.add("route_off_lanes")  # in a car park, say: there the driven path itself is the centreline
+    if on_lane[0]:
+        chain, before = _before(vector_map, chain, line[0])
+    else:
+        before = _straight(line[0], places[0, 2] + np.pi, BEHIND_M)[::-1]
+    if on_lane[-1]:
+        chain, after = _beyond(vector_map, chain, line[-1])
+    else:
+        after = _straight(line[-1], places[-1, 2], BEYOND_M)
     line = np.concatenate([before, line, after])
     centerline = _smooth_line(line)
     lanes = list(dict.fromkeys(chain))
@@ -57,7 +61,10 @@ def _thin(path: np.ndarray, spacing: float = 1.0) -> np.ndarray:
 
 
 def _driven(m: VectorMap, places: np.ndarray):
-    """Returns the lanes driven, in order, and a line (n, 2): the foot of each place on its lane, or the place where no lane is."""
+    """Returns the lanes driven, in order, a line (n, 2) of the foot of each place on its lane, and per place whether it has a lane.
+
+    Where a place has no lane, it stands for its foot itself. Where none has, the nearest lane is returned.
+    """
     shapely = require("shapely")
     lines = np.array([shapely.LineString(m.lane_centerline(row)) for row in range(m.num_lanes)])
     points = shapely.points(places[:, :2])
@@ -68,7 +75,8 @@ def _driven(m: VectorMap, places: np.ndarray):
     keep = turn < HEADING
     place, lane, at, cost = place[keep], lane[keep], at[keep], (lateral**2 / 2 + (turn / 0.35) ** 2)[keep]
     if not len(place):
-        raise DataError("no lane of the map lies under the ego's path", field="map_features")
+        nearest = int(shapely.STRtree(lines).nearest(points[0]))
+        return [nearest], places[:, :2].copy(), [False] * len(places)
     last = place == len(places) - 1
     cost[last] += [_turning(m.lane_centerline(row)) / 2 for row in lane[last]]  # where lanes part, take the straight one
     best = _cheapest(m, [(cost[place == k], lane[place == k]) for k in range(len(places))])
@@ -91,7 +99,7 @@ def _driven(m: VectorMap, places: np.ndarray):
             s = last_at
         last_at = s
         line.append(np.array(lines[row].interpolate(s).coords[0]))
-    return chain, _blend(np.array(line), changes)
+    return chain, _blend(np.array(line), changes), [choice is not None for choice in best]
 
 
 def _cheapest(m: VectorMap, options) -> list[int | None]:
@@ -220,6 +228,11 @@ def _part(line: np.ndarray, foot: np.ndarray, ahead: bool) -> np.ndarray:
         step = 0.1 * np.array([np.cos(heading), np.sin(heading)])
         return np.array([ends[0], ends[0] + step]) if ahead else np.array([ends[1] - step, ends[1]])
     return np.concatenate([ends[:1], inner, ends[1:]])
+
+
+def _straight(start: np.ndarray, yaw: float, length: float) -> np.ndarray:
+    """Returns points (n, 2) every metre on a straight line from a start."""
+    return start + np.arange(length + 0.5)[:, None] * np.array([[np.cos(yaw), np.sin(yaw)]])
 
 
 def _length(points: np.ndarray) -> float:

@@ -256,8 +256,8 @@ def _road(features, nuscenes: bool, derived: set[str]) -> RawRoad:
             rings.append(area)
     if not road.lanes:
         raise DataError("no lanes with a centreline", field="map_features")
-    if rings:  # nuScenes: the outlines of the union of its drivable-area polygons
-        road.drivable = area_of_rings(rings)
+    if rings:  # nuScenes: the outlines of the union of its drivable-area polygons, without car parks
+        road.drivable, road.drivable_is_whole = area_of_rings(rings), False
         derived.add("drivable_area_from_outlines")
     return road
 
