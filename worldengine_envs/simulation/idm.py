@@ -21,7 +21,7 @@ class IDMParameters:
     headway: float  # T, time gap [s]
     lateral_margin: float  # added to the half widths when looking for who is in the way [m]
     path_spacing: float  # spacing of the points of its path [m]
-    static_displacement: float  # tracks that stay within this of their first position are parked [m]
+    static_displacement: float  # tracks that stay this near to their median position are parked [m]
 
 
 VEHICLE = IDMParameters(1.5, 2.0, 6.0, 2.0, 1.2, 0.2, 1.0, 1.0)

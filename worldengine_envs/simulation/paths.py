@@ -26,7 +26,7 @@ MIN_DESIRED_SPEED = 0.5  # [m/s]
 class PathSettings:
     """How paths are made."""
 
-    speed_percentile: float = 95.0
+    speed_percentile: float = 95.0  # logged speeds above are taken for noise, and so are positions of parked agents
     min_move: float = 0.3  # logged points closer than this to the last kept one are dropped: standing tracks jitter [m]
     max_lane_offset: float = 1.5  # a log that ends further from every centreline has left the road: it stops and stays [m]
     max_lane_angle: float = math.radians(30.0)
@@ -84,9 +84,9 @@ def nearest_lane(centerline, offsets, x, y, yaw, max_offset, max_angle):
 
 
 def is_static(xy: np.ndarray, kind: int) -> bool:
-    """Whether logged positions (steps, 2) stay near the first one (parked, or standing throughout)."""
-    displacement = np.hypot(*(xy - xy[0]).T).max()
-    return bool(displacement < PARAMETERS[kind].static_displacement)
+    """Whether logged positions (steps, 2) stay in one place (parked, or standing throughout), a few wild ones apart."""
+    away = np.hypot(*(xy - np.median(xy, axis=0)).T)
+    return bool(np.percentile(away, SETTINGS.speed_percentile) < PARAMETERS[kind].static_displacement)
 
 
 def build_path(log: np.ndarray, valid: np.ndarray, kind: int, vector_map: VectorMap, horizon_s: float) -> AgentPath:
@@ -135,12 +135,14 @@ def _s_at_steps(log, steps, kept, xy, s) -> np.ndarray:
 
 
 def _resample(xy, yaw, cap, floor, s_at_step, p: IDMParameters, kind: int) -> AgentPath:
-    """Puts points at equal spacing and bounds the desired speed by curvature."""
+    """Puts points at equal spacing, smooths their yaw and bounds the desired speed by curvature."""
     s = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(xy, axis=0).T))])
     count = max(math.ceil(s[-1] / p.path_spacing), 1) + 1
     spacing = s[-1] / (count - 1)
     at = np.linspace(0.0, s[-1], count)
     points = np.stack([np.interp(at, s, column) for column in (xy[:, 0], xy[:, 1], yaw, cap)], axis=1)
+    padded = np.pad(points[:, 2], 1, mode="edge")
+    points[:, 2] = 0.25 * padded[:-2] + 0.5 * padded[1:-1] + 0.25 * padded[2:]
     if kind != AgentType.PEDESTRIAN:
         cornering = np.fmax(_cornering_speed(points[:, :2], spacing, p), np.interp(at, s, floor))
         points[:, 3] = np.fmax(np.fmin(points[:, 3], cornering), MIN_DESIRED_SPEED)
