@@ -72,7 +72,7 @@ def main() -> int:
             runs.append(time.process_time() - start)
         seconds[file.stem] = min(runs)
         print(
-            f"{file.stem:24s} {min(runs):7.3f} s  {min(runs) / arguments.anchors * 1e6:6.1f} us each  {len(scene.tokens):3d} tracks "
+            f"{file.stem:24s} {min(runs):7.3f} s  {min(runs) / arguments.anchors * 1e6:6.1f} us each {len(scene.tokens):3d} tracks "
             f"{np.mean(scores.score > 0):5.0%} above 0, mean score {scores.score.mean():.3f}"
         )
     worst = max(seconds, key=seconds.get)

@@ -63,11 +63,11 @@ def _short_filter(signal, n, longest, at_sample, inside, out):
     window = min(longest, n)
     half = window // 2
     weights = inside[window]
-    ahead = half if window % 2 == 0 else half + 1
+    before = (window - 1) // 2  # samples before the present one: an even window reaches one further ahead than back
     for i in range(half, n - half):
         total = 0.0
         for j in range(window):
-            total += weights[j] * signal[i + ahead - window + j]
+            total += weights[j] * signal[i - before + j]
         out[i] = _round8(total)
     for i in range(half):
         first = last = 0.0

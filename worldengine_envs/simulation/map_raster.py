@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from worldengine_envs.simulation.geometry import point_in_polygon
+from worldengine_envs.simulation.kernels import allocating_kernel
 
 # What an entry of a cell says about its polygon. In the first two the cell's reference point lies outside or inside, and the
 # entry's edges decide about other points. TEST_POLYGON: the reference point is too near the border to serve, test all edges.
@@ -18,7 +18,7 @@ PAD_M = 1e-6  # a border this near to a cell counts as passing through it
 NEAR_M = 1e-9  # a reference point this near to a border does not serve
 
 
-@njit(cache=True, nogil=True)
+@allocating_kernel
 def _cell_range(low, high, origin, cell, count):
     """Returns the first and the last cell that an interval touches."""
     first = math.floor((low - PAD_M - origin) / cell)
@@ -26,7 +26,7 @@ def _cell_range(low, high, origin, cell, count):
     return max(first, 0), min(last, count - 1)
 
 
-@njit(cache=True, nogil=True)
+@allocating_kernel
 def _edge_row_range(ax, ay, bx, by, row_low, row_high):
     """Returns the x interval of the part of an edge between two heights."""
     if ay == by:
@@ -37,7 +37,7 @@ def _edge_row_range(ax, ay, bx, by, row_low, row_high):
     return min(x0, x1), max(x0, x1)
 
 
-@njit(cache=True, nogil=True)
+@allocating_kernel
 def _ring_box(xy, start, end):
     low_x = high_x = xy[start, 0]
     low_y = high_y = xy[start, 1]
@@ -47,7 +47,7 @@ def _ring_box(xy, start, end):
     return low_x, low_y, high_x, high_y
 
 
-@njit(cache=True, nogil=True)
+@allocating_kernel
 def count_cells(xy, offsets, origin_x, origin_y, cell, nx, ny):
     """Returns (cells,) numbers of entries and (cells,) numbers of edges. Cells are numbered row by row, x fastest."""
     entries, edges = np.zeros(nx * ny, np.int64), np.zeros(nx * ny, np.int64)
@@ -85,7 +85,7 @@ def count_cells(xy, offsets, origin_x, origin_y, cell, nx, ny):
     return entries, edges
 
 
-@njit(cache=True, nogil=True)
+@allocating_kernel
 def _reference_kind(xy, start, end, x, y):
     """Returns what an entry says, from where its cell's reference point lies."""
     j = end - 1
@@ -102,7 +102,7 @@ def _reference_kind(xy, start, end, x, y):
     return INSIDE_PART if point_in_polygon(xy, start, end, x, y) else OUTSIDE_PART
 
 
-@njit(cache=True, nogil=True)
+@allocating_kernel
 def fill_cells(xy, offsets, origin_x, origin_y, cell, nx, ny, cell_entry, cell_edge):
     """Writes the entries that ``count_cells`` counted.
 
@@ -157,7 +157,7 @@ def fill_cells(xy, offsets, origin_x, origin_y, cell, nx, ny, cell_entry, cell_e
     return polygon, kind, entry_edge, edges
 
 
-@njit(cache=True, nogil=True)
+@allocating_kernel
 def _same_entries(polygon, a, b, count):
     for i in range(count):
         if polygon[a + i] != polygon[b + i]:
@@ -165,7 +165,7 @@ def _same_entries(polygon, a, b, count):
     return True
 
 
-@njit(cache=True, nogil=True)
+@allocating_kernel
 def group_cells(cell_entry, polygon, kind):
     """Groups cells that the same polygons cover wholly.
 
