@@ -1,0 +1,1 @@
+"""Readers of recorded logs: one module a format, scenarios out."""
