@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from worldengine_envs.city import background
-from worldengine_envs.city.exact import Draw, sin_cos
+from worldengine_envs.city.exact import Draw, sin_cos, turn_of
 from worldengine_envs.city.families import KINDS, begin, path_start
 from worldengine_envs.city.scene import START, STEP, STEPS, Scene, Unfit, walk
-from worldengine_envs.city.solver import FRONT_OVERHANG, TOO_CLOSE, WIDTH, search, straight_on, to_path
+from worldengine_envs.city.solver import AXLE_TO_CENTER, FRONT_OVERHANG, LENGTH, TOO_CLOSE, WIDTH, search, straight_on, to_path
 from worldengine_envs.city.streets import lane_path, make_street
 
 RARE = ("cut_in", "hard_brake_lead", "jaywalker")
@@ -79,28 +79,30 @@ def jaywalker(draw: Draw, difficulty: float) -> Scene:
     street = make_street(draw.choice(KINDS), draw)
     lane = draw.integer(0, len(street.road.forward) - 1)
     speed = street.road.profile.speed_limit * draw.uniform(0.75, 1.0)
-    road = street.road
     scene = begin(street, draw, lane, draw.uniform(10.0, 50.0), speed)
     ego = scene.vehicles[0]
-    contact = draw.uniform(3.5, 2.7) - 0.9 * difficulty
-    where = ego.s[0] + START * STEP * speed + FRONT_OVERHANG + speed * contact - path_start(scene, ego.path)
-    if where > road.line.length - 8.0:
+    # At a whole step: between two steps a car's front may pass over a person, and the score then sees a contact at its side.
+    contact = STEP * round((draw.uniform(3.5, 2.7) - 0.9 * difficulty) / STEP)
+    line, main = scene.paths[ego.path], 2 * street.main
+    where = ego.s[0] + START * STEP * speed + FRONT_OVERHANG + speed * contact
+    if where > line.starts[main + 1] - 8.0:
         raise Unfit("the pedestrian would walk on the junction")
     pace = draw.uniform(1.2, 1.8) + 0.9 * difficulty * draw.uniform(0.3, 1.0)
     side = draw.choice((-1.0, 1.0))  # comes from the right or from the left
-    kerbs = {-1.0: road.profile.right_kerb - 0.7, 1.0: road.profile.left_kerb + 0.7}
-    x, y, yaw, _ = (float(a) for a in road.line.at(where))
-    sine, cosine = (float(a) for a in sin_cos(yaw))
+    right, left = _room(scene)
+    kerbs = {-1.0: right - 0.7, 1.0: left + 0.7}
+    x, y, yaw, _ = (float(a) for a in line.line.at(where))
+    sine, cosine = turn_of(yaw)
     drift = draw.uniform(-2.0, 2.0)  # along the road while crossing
 
     def point(left: float, ahead: float) -> tuple[float, float]:
         return x + ahead * cosine - left * sine, y + ahead * sine + left * cosine
 
-    target = road.lane_offset(road.forward[lane]) + draw.uniform(-1.1, 1.1)
+    target = draw.uniform(-1.1, 1.1)
     span = abs(kerbs[side] - kerbs[-side])
     part = abs(kerbs[side] - target) / span
     start, end = point(kerbs[side], -drift * part), point(kerbs[-side], drift * (1.0 - part))
-    length = float(np.sqrt((end[0] - start[0]) ** 2 + (end[1] - start[1]) ** 2))
+    length = float(np.sqrt((end[0] - start[0]) * (end[0] - start[0]) + (end[1] - start[1]) * (end[1] - start[1])))
     begin_at = contact - (part * length + 0.25 * pace * pace) / pace
     person = walk(start, end, pace, begin_at, draw)
     person.name = "jaywalker"
@@ -120,6 +122,9 @@ def solve(scene: Scene, keep: int, difficulty: float) -> Scene:
     others = scene.vehicles[1:keep]
     scene.vehicles = others  # what the search must respect: the actors, and traffic that does not mind the ego
     scene.vehicles.insert(0, ego)
+    grid = _grid(scene, ego)
+    if not _harms(scene, grid, ego, speed):
+        raise Unfit("going straight on does no harm")
     background.add_parked(scene, draw.uniform(0.1, 0.7))
     background.add_pavements(scene, 3.0)
     background.add_crossers(scene, 0.5)
@@ -127,7 +132,7 @@ def solve(scene: Scene, keep: int, difficulty: float) -> Scene:
     scene.drive()
     scene.vehicles.remove(ego)
     scene.prune(keep - 1)
-    _search(scene, ego, speed)
+    _search(scene, ego, speed, grid)
     scene.vehicles.insert(0, ego)
     if draw.chance(0.5):
         s = float(ego.s[0]) - 6.0 - speed * draw.uniform(1.4, 2.5)
@@ -138,22 +143,30 @@ def solve(scene: Scene, keep: int, difficulty: float) -> Scene:
     return scene
 
 
-def _search(scene: Scene, ego, speed: float) -> None:
-    line = scene.paths[ego.path].line
-    x, y, yaw, _ = line.at(0.5 * np.arange(2 * int(ego.s[0] + 190.0)))
+def _grid(scene: Scene, ego) -> np.ndarray:
+    """Returns (points, 4) x, y, cos, sin of the ego's path each 0.5 m, as far as it may come."""
+    x, y, yaw, _ = scene.paths[ego.path].line.at(0.5 * np.arange(2 * int(ego.s[0] + 190.0)))
     sine, cosine = sin_cos(yaw)
-    grid = np.stack((x, y, cosine, sine), axis=1)
+    return np.stack((x, y, cosine, sine), axis=1)
+
+
+def _harms(scene: Scene, grid: np.ndarray, ego, speed: float) -> bool:
+    """Whether going straight on at the speed of the start ends in contact with the actors or beyond a kerb."""
+    state, turn, size = scene.boxes()
+    extent = np.broadcast_to(size[1:, None, :2], (len(size) - 1, STEPS, 2))
+    actors = np.concatenate((state[1:, :, :2], turn[1:], extent), axis=2)
+    k = int(2 * ego.s[START])
+    u = 2.0 * ego.s[START] - k
+    x, y = (grid[k, i] + u * (grid[k + 1, i] - grid[k, i]) for i in (0, 1))
+    agent, _ = straight_on(x, y, grid[k, 2], grid[k, 3], speed, START, CONTACT_STEPS, actors)
+    return agent >= 0 or _leaves_road(scene, grid, x, y, grid[k, 2], grid[k, 3], speed)
+
+
+def _search(scene: Scene, ego, speed: float, grid: np.ndarray) -> None:
+    """Gives the ego the cheapest motion that was found."""
     state, turn, size = scene.boxes()
     extent = np.broadcast_to(size[:, None, :2], (len(size), STEPS, 2))
     agents = np.concatenate((state[:, :, :2], turn, extent), axis=2)
-    k = int(2 * ego.s[START])
-    near = np.min(np.abs(state[:, :, :2] - grid[k, :2]).sum(axis=2), axis=1) < 160.0
-    agents = np.ascontiguousarray(agents[near])
-    u = 2.0 * ego.s[START] - k
-    x0, y0 = (grid[k, i] + u * (grid[k + 1, i] - grid[k, i]) for i in (0, 1))
-    agent, _ = straight_on(x0, y0, grid[k, 2], grid[k, 3], speed, START, CONTACT_STEPS, agents)
-    if agent < 0 and scene.street.kind != "curved":
-        raise Unfit("going straight on does no harm")
     frenet = np.zeros((len(agents), STEPS, 5))
     to_path(grid, agents, frenet)
     close = np.min(np.abs(frenet[:, :, 1]) - frenet[:, :, 3], axis=1) < 6.0  # to the ego's path
@@ -171,6 +184,25 @@ def _search(scene: Scene, ego, speed: float) -> None:
     scene.solution = "swerve" if offset else "brake"
 
 
+def _room(scene: Scene) -> tuple[float, float]:
+    """Returns the offsets of the right and left kerb from the centre of the ego's lane [m]."""
+    profile = scene.street.road.profile
+    centre = -(scene.lane + 0.5) * profile.lane_width
+    return profile.right_kerb - centre, profile.left_kerb - centre
+
+
+def _leaves_road(scene: Scene, grid, x: float, y: float, c: float, n: float, speed: float) -> bool:
+    """Whether a box that goes straight on from this rear axle ends beyond a kerb."""
+    ahead = AXLE_TO_CENTER + speed * STEP * np.arange(CONTACT_STEPS + 1.0)
+    box = np.empty((1, len(ahead), 6))
+    box[0, :, 0], box[0, :, 1] = x + ahead * c, y + ahead * n
+    box[0, :, 2:] = c, n, LENGTH, WIDTH
+    frenet = np.zeros((1, len(ahead), 5))
+    to_path(grid, box, frenet)
+    right, left = _room(scene)
+    return bool(np.any(frenet[0, :, 1] - frenet[0, :, 3] < right) or np.any(frenet[0, :, 1] + frenet[0, :, 3] > left))
+
+
 def candidates(scene: Scene, speed: float) -> np.ndarray:
     """Returns (candidates, 8) ways of driving to try: see ``solver.roll_out``."""
     rows = []
@@ -180,11 +212,11 @@ def candidates(scene: Scene, speed: float) -> np.ndarray:
                 rows += [(part, headway, brake, foresight, 0.0, 20.0, 0.0, jerk) for part in (1.0, 0.75, 0.5)]
     profile, lane = scene.street.road.profile, scene.lane
     width, count = profile.lane_width, profile.forward
-    centre = -(lane + 0.5) * width
-    room = (profile.right_kerb + 0.5 * WIDTH + 0.3 - centre, profile.left_kerb - 0.5 * WIDTH - 0.3 - centre)
+    right, left = _room(scene)
+    margin = 0.5 * WIDTH + 0.3
     beside = [sign * width for sign, other in ((1, lane - 1), (-1, lane + 1)) if 0 <= other < count]
     for offset in (-width, -0.5 * width, -0.3 * width, 0.3 * width, 0.5 * width, width):
-        if not room[0] < offset < room[1]:
+        if not right + margin < offset < left - margin:
             continue
         for hold in (1.0, 100.0) if offset in beside else (1.0,):  # into a lane of the same direction for good
             for time in swerve_times(abs(offset), speed):
