@@ -19,6 +19,8 @@ DEFAULT_SIZE = {  # length, width, height [m] of kinds whose log says nothing
     AgentType.GENERIC_OBJECT: (0.5, 0.5, 1.0),
 }
 MAX_SPEED = 70.0  # [m/s]; a faster motion between two samples is a jump, not a motion
+MAX_STEPS = 20_000  # of 0.1 s; times that jump would claim any number of steps
+MAX_SAMPLES = 20_000_000  # tracks times steps of one recording
 AT_REST_M = 0.3  # a vehicle or object that stays within this radius for all its life stands still: the rest is annotation noise
 
 
@@ -36,8 +38,14 @@ class RawTrack:
 
 
 def step_times(time: np.ndarray) -> np.ndarray:
-    """Returns (steps,) times [s] of the 0.1 s grid that the samples (n,) [s] cover, from the first on."""
+    """Returns (steps,) times [s] of the 0.1 s grid that the samples (n,) [s] cover, from the first on.
+
+    Raises:
+        DataError: They cover more than 20,000 steps.
+    """
     span = float(time[-1] - time[0])
+    if span > STEP_S * MAX_STEPS:
+        raise DataError(f"the ego's times span {span:g} s, the limit is {STEP_S * MAX_STEPS:g} s", field="time")
     return time[0] + STEP_S * np.arange(int(np.floor(span / STEP_S + 0.25)) + 1)
 
 
@@ -54,8 +62,10 @@ def build_tracks(raw: list[RawTrack], grid: np.ndarray, sample_s: float, derived
         derived: Names of derived fields; added to.
 
     Raises:
-        DataError: The ego has no sample on the grid.
+        DataError: The ego has no sample on the grid, or there are more than 20 million samples.
     """
+    if len(raw) * len(grid) > MAX_SAMPLES:
+        raise DataError(f"{len(raw)} tracks of {len(grid)} steps, the limit is {MAX_SAMPLES} samples", field="tracks")
     rows, state, size, valid = [], [], [], []
     for track in raw:
         one = _resample(track, grid, max(1.5 * sample_s, 1.5 * STEP_S), derived)
