@@ -34,6 +34,7 @@ TYPES = {
 TYPE_OF = {name: kind for kind, names in TYPES.items() for name in names.split()}
 CAR_LANES = ("VEHICLE", "BUS")
 MAX_ROWS = 2_000_000
+MAX_POSE_GAP_NS = 1_000_000_000  # between poses that are interpolated
 MAX_JSON_BYTES = 64 * 2**20
 
 
@@ -117,6 +118,9 @@ def _ego_at(stamps: np.ndarray, poses: dict, file: Path):
     time = poses["timestamp_ns"][order]
     if stamps[0] < time[0] - 100_000_000 or stamps[-1] > time[-1] + 100_000_000:
         raise DataError("the ego's poses do not cover the annotations", file=file, field="timestamp_ns")
+    inside = time[max(np.searchsorted(time, stamps[0]) - 1, 0) : np.searchsorted(time, stamps[-1]) + 1]
+    if len(inside) > 1 and np.diff(inside).max() > MAX_POSE_GAP_NS:
+        raise DataError(f"the ego's poses are up to {np.diff(inside).max() / 1e9:g} s apart", file=file, field="timestamp_ns")
     yaw = np.unwrap(_yaw(poses, file)[order])
     base = time[0]
     at, knots = (stamps - base) / 1e9, (time - base) / 1e9

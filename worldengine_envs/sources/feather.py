@@ -10,6 +10,7 @@ from worldengine_envs.errors import DataError
 from worldengine_envs.sources.optional import require
 
 MAX_BYTES = 512 * 2**20
+TEXT = ("track_uuid", "category", "sensor_name")
 
 
 def read_columns(file: Path, columns: tuple[str, ...], max_rows: int) -> dict[str, np.ndarray]:
@@ -40,12 +41,16 @@ def _column(column, name: str, file: Path) -> np.ndarray:
     if column.null_count:
         raise DataError(f"{column.null_count} values are missing", file=file, field=name)
     values = column.to_numpy()
+    if name in TEXT:
+        if not all(isinstance(value, str) for value in values):
+            raise DataError("must be text", file=file, field=name)
+        return values
     if name == "timestamp_ns":
         if values.dtype.kind not in "iu":
             raise DataError(f"is {values.dtype}, must be integer nanoseconds", file=file, field=name)
         return values.astype(np.int64)
     if values.dtype.kind not in "iufb":
-        return values
+        raise DataError(f"is {column.type}, must be numbers", file=file, field=name)
     values = values.astype(np.float64)
     bad = ~np.isfinite(values)
     if bad.any():

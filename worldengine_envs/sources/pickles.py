@@ -11,6 +11,7 @@ import io
 import math
 import pickle
 import re
+import struct
 from pathlib import Path
 from typing import ClassVar
 
@@ -154,6 +155,14 @@ class _Reader(pickle._Unpickler):
             raise _Refused("an object with a state of its own")
         self.stack[-1] = stand_in.built = stand_in.build(state)
 
+    def load_bytes_of_array(self):
+        (length,) = struct.unpack("<Q", self.read(8))
+        data = self.read(min(length, MAX_BYTES))
+        if len(data) != length:
+            raise EOFError("bytes are missing")
+        self.append(data)
+
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytes_of_array
     dispatch[pickle.REDUCE[0]] = load_reduce
     dispatch[pickle.BUILD[0]] = load_build
     dispatch.update(
@@ -178,7 +187,7 @@ def load_pickle(path: str | Path):
         raise DataError(f"refused: the pickle holds {error}", file=path, remedy=remedy) from None
     except KeyError as error:
         raise DataError(f"refused: the pickle holds the instruction {error}", file=path, remedy=remedy) from None
-    except (EOFError, IndexError, pickle.UnpicklingError) as error:
+    except (EOFError, IndexError, struct.error, pickle.UnpicklingError) as error:
         raise DataError(f"truncated or no pickle ({str(error) or type(error).__name__})", file=path) from None
     except (ValueError, TypeError, AttributeError, OverflowError, MemoryError, UnicodeError) as error:
         raise DataError(f"malformed pickle ({type(error).__name__}: {str(error)[:120]})", file=path) from None

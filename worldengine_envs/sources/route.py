@@ -11,7 +11,7 @@ from worldengine_envs.sources.optional import require
 
 REACH_M = 4.0  # a lane further aside was not driven
 HEADING = np.radians(60)
-BEYOND_M = 150.0  # the route goes on so far past the end of the log
+BEYOND_M = 152.0  # the route goes on at least 150 m past the end of the log
 BEHIND_M = 20.0  # the centreline starts so far behind the ego
 BLEND_M = 12.0  # length of a lane change on the centreline
 SPACING = 1.0  # [m] between points of the centreline
@@ -187,7 +187,7 @@ def _straightest(m: VectorMap, rows, reference: float, at_end: bool) -> int:
 
 
 def _beyond(m: VectorMap, chain: list[int], foot: np.ndarray):
-    """Goes on from a foot on the last lane for 150 m along the straightest successors, then straight on."""
+    """Goes on from a foot on the last lane for at least 150 m along the straightest successors, then straight on."""
     chain = list(chain)
     points = _part(m.lane_centerline(chain[-1]), foot, ahead=True)
     while _length(points) < BEYOND_M:

@@ -106,14 +106,14 @@ def _resample(track: RawTrack, grid, max_gap, derived):
     def mix(values):
         return values[low] + weight[:, None] * (values[high] - values[low])
 
-    state = np.zeros((len(grid), 5))
-    state[:, :2] = mix(xy)
     if track.velocity is None:
         derived.add("velocity")
-        state[:, 3:] = derive_velocity(state[:, :2], valid, can_rest=track.type not in (AgentType.PEDESTRIAN, AgentType.BICYCLE))
+        velocity = derive_velocity(time, xy, max_gap, can_rest=track.type not in (AgentType.PEDESTRIAN, AgentType.BICYCLE))
     else:
-        state[:, 3:] = mix(track.velocity[keep])
-        state[:, :2] += np.where(between[:, None], 0.0, (grid - time[nearest])[:, None] * state[:, 3:])
+        velocity = track.velocity[keep]
+    state = np.zeros((len(grid), 5))
+    state[:, 3:] = mix(velocity)
+    state[:, :2] = mix(xy) + np.where(between, 0.0, grid - time[nearest])[:, None] * state[:, 3:]
     if track.yaw is None:
         derived.add("heading")
         state[:, 2] = heading_of_motion(state[:, 3:], valid)
@@ -148,22 +148,24 @@ def runs_of(valid: np.ndarray):
         yield slice(int(start), int(stop))
 
 
-def derive_velocity(xy: np.ndarray, valid: np.ndarray, can_rest: bool = True) -> np.ndarray:
-    """Returns (steps, 2) velocities [m/s] of positions at 0.1 s: central differences, averaged over up to 5 steps.
+def derive_velocity(time: np.ndarray, xy: np.ndarray, max_gap: float, can_rest: bool = True) -> np.ndarray:
+    """Returns (n, 2) velocities [m/s] of samples (n,) [s], (n, 2) [m]: central differences, averaged over up to 0.4 s.
 
-    The averaging window is symmetric and shrinks towards the ends of a run of valid steps, so constant acceleration is exact there
-    too. A track that may rest and stays within 0.3 m of its mean through at least 1 s gets zeros.
+    The averaging window is symmetric and shrinks towards the ends of a run of samples without gaps and jumps, so constant
+    acceleration is exact there too. A track that may rest and stays within 0.3 m of its mean through at least 1 s gets zeros.
     """
     velocity = np.zeros_like(xy)
-    at_rest = can_rest and valid.sum() > 10 and np.hypot(*(xy[valid] - xy[valid].mean(0)).T).max() < AT_REST_M
-    for run in runs_of(valid):
+    if can_rest and time[-1] - time[0] >= 1.0 and np.hypot(*(xy - xy.mean(0)).T).max() < AT_REST_M:
+        return velocity
+    step = np.diff(time)
+    joined = (step <= max_gap) & (np.hypot(*np.diff(xy, axis=0).T) <= MAX_SPEED * np.maximum(step, STEP_S))
+    for links in runs_of(joined):
+        run = slice(links.start, links.stop + 1)
         n = run.stop - run.start
-        if n < 2 or at_rest:
-            continue
-        slope = np.gradient(xy[run], STEP_S, axis=0, edge_order=2 if n > 2 else 1)
+        slope = np.gradient(xy[run], time[run], axis=0, edge_order=2 if n > 2 else 1)
         total = np.concatenate([np.zeros((1, 2)), np.cumsum(slope, axis=0)])
-        half = np.minimum(np.minimum(np.arange(n), n - 1 - np.arange(n)), 2)
         index = np.arange(n)
+        half = np.minimum(np.minimum(index, n - 1 - index), round(0.2 / float(np.median(np.diff(time[run])))))
         velocity[run] = (total[index + half + 1] - total[index - half]) / (2 * half + 1)[:, None]
     return velocity
 
