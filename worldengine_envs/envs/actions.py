@@ -9,11 +9,11 @@ import math
 
 import numpy as np
 from gymnasium import spaces
-from numba import njit
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import STEP_S
 from worldengine_envs.simulation.geometry import wrap_angle
+from worldengine_envs.simulation.kernels import kernel
 
 CONTROL, TRAJECTORY, ANCHOR = 0, 1, 2
 ACTION_KINDS = {"control": CONTROL, "trajectory": TRAJECTORY, "anchor": ANCHOR}
@@ -41,14 +41,14 @@ def action_space(kind: str, anchors: int = 0) -> spaces.Space:
     raise DataError(f"{kind!r} is not one of {', '.join(ACTION_KINDS)}", field="action")
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def scaled_command(u1, u2):
     """Returns acceleration [m/s2] and steering rate [rad/s] of a `control` action; outside [-1, 1] it is clipped."""
     u1, u2 = min(max(u1, -1.0), 1.0), min(max(u2, -1.0), 1.0)
     return u1 * (MAX_ACCELERATION if u1 >= 0.0 else MAX_DECELERATION), u2 * MAX_STEERING_RATE
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def going_on(speed, yaw_rate, t):
     """Returns x, y [m], yaw [rad] after ``t`` seconds at constant speed [m/s] and yaw rate [rad/s] (an arc)."""
     half = 0.5 * yaw_rate * t
@@ -56,7 +56,7 @@ def going_on(speed, yaw_rate, t):
     return chord * math.cos(half), chord * math.sin(half), yaw_rate * t
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def plan_from_poses(poses, ego, plan):
     """Fills a plan for the tracker from poses at equal periods that end at 4 s.
 

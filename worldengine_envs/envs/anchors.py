@@ -1,7 +1,7 @@
 """Vocabularies of plans for the action kind `anchor`: k-means over what logged drivers did, or over a fan of kinematic plans.
 
-A vocabulary is an array (n, 8, 3): x, y [m], yaw [rad] of the rear axle every 0.5 s for 4 s, relative to the present one; on disk an
-.npy file of float32.
+A vocabulary is an array (n, 8, 3): x, y [m], yaw [rad] of the rear axle every 0.5 s for 4 s, relative to the present one; on disk
+an .npy file of float32.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def load_vocabulary(anchors: str | os.PathLike | np.ndarray | None = None) -> np
 
 
 def logged_plans(scenario: Scenario, agents: bool = True) -> np.ndarray:
-    """Returns (plans, 8, 3) what the ego (and, with ``agents``, every other vehicle) did in the 4 s after each 0.5 s of a recording.
+    """Returns (plans, 8, 3): what the ego (and, with ``agents``, other vehicles) did in the 4 s after each 0.5 s of a recording.
 
     Other vehicles are taken by their box centre moved back by the ego's proportion of length, as the rear axle of a car.
     """

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from worldengine_envs.envs.actions import ANCHOR, CONTROL, PLAN_STEPS, TRAJECTORY, going_on, plan_from_poses, scaled_command
 from worldengine_envs.envs.map_tables import MapTableBuilder
@@ -16,6 +15,7 @@ from worldengine_envs.scenario.types import STEP_S, Scenario
 from worldengine_envs.scoring.live import has_failed, live_reset, live_update, make_live_score
 from worldengine_envs.simulation.bank import ScenarioBank
 from worldengine_envs.simulation.bicycle import AX, STEERING_RATE, VX, YAW_RATE
+from worldengine_envs.simulation.kernels import kernel
 from worldengine_envs.simulation.threads import run_over_worlds
 from worldengine_envs.simulation.tracker import curvature_profile, lqr_command, velocity_profile
 from worldengine_envs.simulation.world import make_worlds, move_ego, reset_world, step_world
@@ -44,7 +44,7 @@ class Decisions(NamedTuple):
     truncated: np.ndarray  # (W,) bool
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _plan(worlds, d, w):
     """Makes the plan of world ``w`` from its action, and the tracker's profiles."""
     if d.kind == TRAJECTORY:
@@ -63,7 +63,7 @@ def _plan(worlds, d, w):
         curvature_profile(d.plan[w], d.profile[w, 0], d.profile[w, 1], d.profile[w, 2])
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _move(bank, worlds, d, w, k):
     """Moves world ``w`` on by one step, the ``k``-th since the decision."""
     ego = worlds.ego[w]
@@ -80,7 +80,7 @@ def _move(bank, worlds, d, w, k):
     d.command[w, 0], d.command[w, 1] = acceleration, steering_rate
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def drive_worlds(start, stop, bank, worlds, score, tables, d, observation):
     """Carries out one decision in the active worlds of start..stop-1 and writes rewards, ends and observations."""
     for w in range(start, stop):
@@ -99,7 +99,7 @@ def drive_worlds(start, stop, bank, worlds, score, tables, d, observation):
         write_observation(bank, worlds, score, tables, d.command, d.horizon_steps, observation, w)
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def begin_worlds(start, stop, bank, worlds, score, tables, d, observation):
     """Resets the active worlds of start..stop-1 to their scenarios and writes their first observations."""
     for w in range(start, stop):

@@ -9,9 +9,9 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from worldengine_envs.scenario.types import Scenario, VectorMap
+from worldengine_envs.simulation.kernels import allocating_kernel
 from worldengine_envs.simulation.map_index import is_drivable, lanes_at
 from worldengine_envs.simulation.tables import GrowingTable
 
@@ -137,7 +137,7 @@ def resample(xy: np.ndarray, spacing: float, middle: bool = False) -> np.ndarray
     return np.column_stack([np.interp(at, s, xy[:, 0]), np.interp(at, s, xy[:, 1]), yaw[piece]])
 
 
-@njit(cache=True, nogil=True)
+@allocating_kernel
 def measure_room(index, m, points, out):
     """Writes how far the drivable area reaches to the left and right of points (n, 3 or more) x, y, yaw to ``out`` (n, 2) [m].
 
@@ -154,7 +154,7 @@ def measure_room(index, m, points, out):
                 out[i, side] = max(out[i, side], _reach(index, m, x, y, -sign * sin, sign * cos))
 
 
-@njit(cache=True, nogil=True)
+@allocating_kernel
 def _reach(index, m, x, y, nx, ny):
     """How far one can go from (x, y) along a unit vector on the drivable area: steps of ROOM_STEP_M, then bisection to 1 cm [m]."""
     if not is_drivable(index, m, x, y):
@@ -173,7 +173,7 @@ def _reach(index, m, x, y, nx, ny):
     return inside
 
 
-@njit(cache=True, nogil=True)
+@allocating_kernel
 def limits_along(index, m, points, lane_of_polygon, on_route, limits, out):
     """Writes the speed limit [m/s] at points (n, 2 or more) to ``out`` (n,): of a lane on the route, else of any lane, else NaN."""
     polygons = np.empty(16, np.int32)
@@ -186,7 +186,7 @@ def limits_along(index, m, points, lane_of_polygon, on_route, limits, out):
                 out[i], best = limits[lane], on_route[lane]
 
 
-@njit(cache=True, nogil=True)
+@allocating_kernel
 def nearest_points(centers, points, reach, out):
     """Writes the rows of the points (n, 2) nearest to each centre (c, 2), nearest first, to ``out`` (c, k); -1 = none within reach.
 

@@ -19,11 +19,11 @@ from typing import NamedTuple
 
 import numpy as np
 from gymnasium import spaces
-from numba import njit
 
 from worldengine_envs.envs.map_tables import MAP_POINTS, ROUTE_SPACING_M, STATION_EVERY
 from worldengine_envs.scenario.types import STEP_S
 from worldengine_envs.simulation.bicycle import AX, STEERING, STEERING_RATE, VX, YAW, YAW_RATE, X, Y
+from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 
 LIMIT = 10.0
 SCENE_M, SPEED, SIZE_M, ROOM_M = 20.0, 10.0, 5.0, 10.0
@@ -68,12 +68,12 @@ def make_observation(num_worlds: int) -> StateObservation:
     return StateObservation(**arrays, nearest=np.zeros((num_worlds, AGENTS), np.int64), distance=np.zeros((num_worlds, AGENTS)))
 
 
-@njit(cache=True, nogil=True, inline="always")
+@inlined_kernel
 def _clip(value):
     return min(max(value, -LIMIT), LIMIT)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def place_on_route(route, first, count, low_s, high_s, x, y):
     """Returns arclength and offset to the left [m] of a point on a route of ``MapTables``, looked for between two arclengths."""
     low = min(max(int(low_s / ROUTE_SPACING_M), 0), count - 2)
@@ -93,7 +93,7 @@ def place_on_route(route, first, count, low_s, high_s, x, y):
     return at, offset
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def write_observation(bank, worlds, score, tables, command, horizon_steps, observation, w):
     """Writes what world ``w`` looks like from the ego.
 
@@ -140,7 +140,7 @@ def write_observation(bank, worlds, score, tables, command, horizon_steps, obser
     _write_map(near, tables.point, bank.light_state, lights, observation.map[w], observation.map_mask[w], x, y, cos, sin)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _write_ego(ego, route_yaw, limit, offset, out):
     error = ego[YAW] - route_yaw
     known = limit == limit
@@ -156,7 +156,7 @@ def _write_ego(ego, route_yaw, limit, offset, out):
     out[16] = _clip(max(ego[VX] - limit, 0.0) / SPEED) if known else 0.0
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _write_route(route, first, count, out, at, x, y, cos, sin):
     for j in range(ROUTE_POINTS):
         position = min((at + ROUTE_PERIOD_M * j) / ROUTE_SPACING_M, float(count - 1))
@@ -168,7 +168,7 @@ def _write_route(route, first, count, out, at, x, y, cos, sin):
         out[j, 2], out[j, 3] = (a[3] + t * (b[3] - a[3])) / ROOM_M, (a[4] + t * (b[4] - a[4])) / ROOM_M
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _find_nearest(agents, present, num_agents, nearest, distance, x, y):
     """Writes the rows of the nearest agents, nearest first, and returns their number (at most AGENTS).
 
@@ -191,7 +191,7 @@ def _find_nearest(agents, present, num_agents, nearest, distance, x, y):
     return count
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _write_agents(agents, sizes, kinds, first, nearest, count, out, mask, x, y):
     cos, sin = agents[0, 6], agents[0, 7]
     for j in range(count):
@@ -211,7 +211,7 @@ def _write_agents(agents, sizes, kinds, first, nearest, count, out, mask, x, y):
     out[count:] = 0.0
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _write_map(near, points, light_state, lights, out, mask, x, y, cos, sin):
     count = 0
     for j in range(MAP_POINTS):

@@ -69,6 +69,11 @@ class DrivingVectorEnv(VectorEnv, EzPickle):
         """Scenarios that were asked for and cannot be driven, with the reason."""
         return self.batch.selection.left_out
 
+    @property
+    def vocabulary(self) -> np.ndarray:
+        """(n, K, 3) float64 plans of the action kind `anchor`: x, y [m], yaw [rad] relative to the rear axle."""
+        return self.batch.decisions.vocabulary
+
     def reset(self, *, seed: int | list[int | None] | None = None, options: dict | None = None) -> tuple[dict, dict]:
         """Starts episodes in all worlds, or in those of the reset mask.
 
