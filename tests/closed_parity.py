@@ -51,12 +51,12 @@ def _pose_error(mine: np.ndarray, theirs: np.ndarray, offset: np.ndarray) -> flo
 
 
 def closed_errors(case: dict[str, np.ndarray]) -> dict[str, float]:
-    """Returns the largest difference of each closed_* array, rows with a tie apart (``closed_lead_tie``).
+    """Returns the largest difference of each closed_* array, rows that are unstable or have a tie apart.
 
     Where the chosen row or the normalising rows have a tie, what depends on them is left out too.
     """
     planner, plan, offset = plan_case(case)
-    room, rows = planner.room, ~case["closed_lead_tie"]
+    room, rows = planner.room, case["closed_stable"] & ~case["closed_lead_tie"]
     count, steps = room.forecast.count[0], slice(0, PROPOSAL_STEPS + 1)
     tokens = case["track_tokens"][case["tracks_valid"][0]][room.forecast.row[:count]]
     ignored = set(tokens[room.forecast.ignored[:count]].tolist())
