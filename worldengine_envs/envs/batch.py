@@ -135,6 +135,7 @@ class WorldBatch:
         from worldengine_envs.envs.actions import POSE_SCALE, POSES
 
         self.selection, self.num_worlds, self.kind = selection, num_worlds, kind
+        self.traffic = traffic
         self.horizon_s, self.horizon_steps = horizon_s, round(horizon_s / STEP_S)
         self.bank, self._tables = ScenarioBank(horizon_s, traffic), MapTableBuilder()
         self.scenarios: list[Scenario] = []  # by row of the bank
@@ -163,7 +164,7 @@ class WorldBatch:
             terminated=np.zeros(w, np.bool_),
             truncated=np.zeros(w, np.bool_),
         )
-        self._arguments = None
+        self._arguments, self._compiled = None, 0
 
     def load(self, ids: list[str]) -> None:
         """Compiles the scenarios of these ids that are not there yet.
@@ -180,15 +181,30 @@ class WorldBatch:
                     raise DataError("it is in the pack twice", scenario=name)
                 new.append(scenario)
                 self._rows[name] = row
-        if not new:
-            return
-        self._tables.extend(self.bank.arrays, new)
-        self.scenarios.extend(new)
+        if new:
+            self._tables.extend(self.bank.arrays, new)
+            self.scenarios.extend(new)
+        if self._compiled != len(self.scenarios):  # also where a batch that shares the scenarios has compiled more
+            self._make_room()
+
+    def _make_room(self) -> None:
         if self.bank.max_agents > self.worlds.present.shape[1]:
             room = max(self.bank.max_agents, 2 * self.worlds.present.shape[1])
             self.worlds = _grown(make_worlds(self.num_worlds, room, self.horizon_steps), self.worlds)
             self.score = _grown(make_live_score(self.num_worlds, room, self.horizon_steps), self.score)
-        self._arguments = None
+        self._arguments, self._compiled = None, len(self.scenarios)
+
+    def share_scenarios(self, other: WorldBatch) -> None:
+        """Uses the compiled scenarios of another batch, now and in future, instead of compiling them again.
+
+        Raises:
+            ValueError: The other one has another pack, horizon or traffic.
+        """
+        mine, theirs = (self.selection.pack, self.horizon_s, self.traffic), (other.selection.pack, other.horizon_s, other.traffic)
+        if mine[0] is not theirs[0] or mine[1:] != theirs[1:]:
+            raise ValueError("only batches over the same open pack, horizon and traffic can share scenarios")
+        self.bank, self._tables, self.scenarios, self._rows = other.bank, other._tables, other.scenarios, other._rows
+        self._make_room()
 
     @property
     def arguments(self) -> tuple:
