@@ -14,6 +14,8 @@ import numpy as np
 
 from worldengine_envs.scenario.types import STEP_S
 from worldengine_envs.simulation.bicycle import AX, AY, YAW
+from worldengine_envs.simulation.bicycle import YAW_ACCELERATION as STATE_YAW_ACCELERATION
+from worldengine_envs.simulation.bicycle import YAW_RATE as STATE_YAW_RATE
 from worldengine_envs.simulation.kernels import kernel
 
 LONGITUDINAL_ACCELERATION, LATERAL_ACCELERATION, JERK, LONGITUDINAL_JERK, YAW_ACCELERATION, YAW_RATE = range(6)
@@ -23,6 +25,7 @@ UPPER_BOUNDS = (2.40, 4.89, 8.37, 4.13, 1.93, 0.95)
 SCRATCH_ROWS = 8
 
 LONG_WINDOW, JERK_WINDOW, YAW_WINDOW = 41, 8, 5
+EXTENDED_JERK_WINDOW = 15  # NAVSIM v2
 _LOWER, _UPPER = np.array(LOWER_BOUNDS), np.array(UPPER_BOUNDS)
 
 
@@ -50,6 +53,7 @@ def _tables(longest: int, order: int, derivative: int) -> tuple[np.ndarray, np.n
 _SMOOTH, _SMOOTH_INSIDE = _tables(JERK_WINDOW, 2, 0)
 _RATE, _RATE_INSIDE = _tables(YAW_WINDOW, 2, 1)
 _CURVE, _CURVE_INSIDE = _tables(YAW_WINDOW, 3, 2)
+_PARABOLA_CURVE, _PARABOLA_CURVE_INSIDE = _tables(YAW_WINDOW, 2, 2)
 
 
 @kernel
@@ -99,16 +103,16 @@ def _parabola(signal, start, window):
 
 
 @kernel
-def _long_filter(signal, n, slope, out):
-    """Filters ``signal[:n]`` with a parabola over 41 samples; its value, or its slope [1/s] where ``slope`` is set."""
-    window = min(LONG_WINDOW, n)
+def _long_filter(signal, n, longest, slope, out):
+    """Filters ``signal[:n]`` with a parabola over an odd number of samples; its value, or its slope [1/s] if ``slope`` is set."""
+    window = min(longest, n)
     half = window // 2
     c0, c1, c2 = _parabola(signal, 0, window)
-    split = n if n <= LONG_WINDOW else half
+    split = n if n <= longest else half
     for i in range(split):
         t = i - 0.5 * (window - 1)
         out[i] = _round8((c1 + 2.0 * c2 * t) / STEP_S if slope else c0 + t * (c1 + t * c2))
-    if n <= LONG_WINDOW:
+    if n <= longest:
         return
     for i in range(half, n - half):
         c0, c1, c2 = _parabola(signal, i - half, window)
@@ -127,23 +131,72 @@ def comfort_signals(states, n, scratch):
     raw, smooth = scratch[6], scratch[7]
     for i in range(n):
         raw[i] = states[i, AX]
-    _long_filter(raw, n, False, scratch[LONGITUDINAL_ACCELERATION])
+    _long_filter(raw, n, LONG_WINDOW, False, scratch[LONGITUDINAL_ACCELERATION])
     _short_filter(raw, n, JERK_WINDOW, _SMOOTH, _SMOOTH_INSIDE, smooth)
-    _long_filter(smooth, n, True, scratch[LONGITUDINAL_JERK])
+    _long_filter(smooth, n, LONG_WINDOW, True, scratch[LONGITUDINAL_JERK])
     for i in range(n):
         raw[i] = states[i, AY]
-    _long_filter(raw, n, False, scratch[LATERAL_ACCELERATION])
+    _long_filter(raw, n, LONG_WINDOW, False, scratch[LATERAL_ACCELERATION])
     for i in range(n):
         raw[i] = math.hypot(states[i, AX], states[i, AY])
     _short_filter(raw, n, JERK_WINDOW, _SMOOTH, _SMOOTH_INSIDE, smooth)
-    _long_filter(smooth, n, True, scratch[JERK])
+    _long_filter(smooth, n, LONG_WINDOW, True, scratch[JERK])
+    _unwrap_yaw(states, n, raw)
+    _short_filter(raw, n, YAW_WINDOW, _CURVE, _CURVE_INSIDE, scratch[YAW_ACCELERATION])
+    _short_filter(raw, n, YAW_WINDOW, _RATE, _RATE_INSIDE, scratch[YAW_RATE])
+
+
+@kernel
+def extended_comfort_signals(states, n, rear_axle_to_center, scratch):
+    """As ``comfort_signals`` by the rules of NAVSIM v2: shorter windows, accelerations at the centre of the box.
+
+    Windows: acceleration 8, jerk 15 (after 8), yaw 5. The centre's longitudinal acceleration is ax + l (yaw rate^2 + yaw
+    acceleration) and the lateral one is ay (in the reference both terms go along the vehicle); the magnitude is the rear axle's.
+    """
+    raw, smooth = scratch[6], scratch[7]
+    for i in range(n):
+        turning = states[i, STATE_YAW_RATE] ** 2 + states[i, STATE_YAW_ACCELERATION]
+        raw[i] = states[i, AX] + rear_axle_to_center * turning
+    _short_filter(raw, n, JERK_WINDOW, _SMOOTH, _SMOOTH_INSIDE, scratch[LONGITUDINAL_ACCELERATION])
+    _long_filter(scratch[LONGITUDINAL_ACCELERATION], n, EXTENDED_JERK_WINDOW, True, scratch[LONGITUDINAL_JERK])
+    for i in range(n):
+        raw[i] = states[i, AY]
+    _short_filter(raw, n, JERK_WINDOW, _SMOOTH, _SMOOTH_INSIDE, scratch[LATERAL_ACCELERATION])
+    _magnitude_signals(states, n, raw, smooth, scratch[JERK])
+    _unwrap_yaw(states, n, raw)
+    _short_filter(raw, n, YAW_WINDOW, _CURVE, _CURVE_INSIDE, scratch[YAW_ACCELERATION])
+    _short_filter(raw, n, YAW_WINDOW, _RATE, _RATE_INSIDE, scratch[YAW_RATE])
+
+
+@kernel
+def _magnitude_signals(states, n, raw, acceleration, jerk):
+    """Acceleration and jerk of the rear axle, as magnitude and its slope, by the rules of NAVSIM v2."""
+    for i in range(n):
+        raw[i] = math.hypot(states[i, AX], states[i, AY])
+    _short_filter(raw, n, JERK_WINDOW, _SMOOTH, _SMOOTH_INSIDE, acceleration)
+    _long_filter(acceleration, n, EXTENDED_JERK_WINDOW, True, jerk)
+
+
+@kernel
+def _unwrap_yaw(states, n, out):
     turns = 0.0
     for i in range(n):
         if i > 0:
             turns += np.rint((states[i, YAW] - states[i - 1, YAW]) / (2.0 * math.pi))
-        raw[i] = states[i, YAW] - 2.0 * math.pi * turns
-    _short_filter(raw, n, YAW_WINDOW, _CURVE, _CURVE_INSIDE, scratch[YAW_ACCELERATION])
-    _short_filter(raw, n, YAW_WINDOW, _RATE, _RATE_INSIDE, scratch[YAW_RATE])
+        out[i] = states[i, YAW] - 2.0 * math.pi * turns
+
+
+@kernel
+def frame_signals(states, n, scratch):
+    """Fills rows 0..3 of ``scratch`` with what NAVSIM v2 compares between plans of two frames.
+
+    Magnitudes of acceleration [m/s2] and jerk [m/s3], yaw rate [rad/s] and yaw acceleration [rad/s2] (of parabolas).
+    """
+    raw = scratch[6]
+    _magnitude_signals(states, n, raw, scratch[0], scratch[1])
+    _unwrap_yaw(states, n, raw)
+    _short_filter(raw, n, YAW_WINDOW, _RATE, _RATE_INSIDE, scratch[2])
+    _short_filter(raw, n, YAW_WINDOW, _PARABOLA_CURVE, _PARABOLA_CURVE_INSIDE, scratch[3])
 
 
 @kernel

@@ -172,7 +172,7 @@ def _score(index, route, room):
     n, terms = room.forecast.count[0], room.terms
     scene = SceneArrays(
         room.ego_state, route.vehicle, index, route.m, route.on_route, route.centerline, route.paths.s[0],
-        room.boxes[:n], room.valid[:n], room.bounds[:n], room.is_agent[:n], room.speed[:n],
+        room.boxes[:n], room.valid[:n], room.bounds[:n], room.is_agent[:n], room.speed[:n], PLAN_STEPS,
     )  # fmt: skip
     start_s = start_on_centerline(scene)
     most = 0.0

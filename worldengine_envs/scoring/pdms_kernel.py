@@ -225,7 +225,7 @@ def _meet_track(scene, scratch, track, everything):
         if box[0] > swept[chunk, 2] or box[2] < swept[chunk, 0] or box[1] > swept[chunk, 3] or box[3] < swept[chunk, 1]:
             continue
         for k in range(chunk * CHUNK_STEPS, min((chunk + 1) * CHUNK_STEPS, STATES)):
-            if not everything and k >= terms[TTC_STEP]:
+            if k > scene.last_ttc_step or (not everything and k >= terms[TTC_STEP]):
                 look_ttc = False
             touches = (look_contact or look_ttc) and _touches(scene, scratch, track, k, 0)
             if look_contact and touches:

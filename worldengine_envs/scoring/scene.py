@@ -37,6 +37,7 @@ class SceneArrays(NamedTuple):
     bounds: np.ndarray  # (N, CHUNKS, 4) low x, low y, high x, high y [m] of the boxes that a chunk of plan steps can meet
     is_agent: np.ndarray  # (N,) bool: vehicle, pedestrian or bicycle
     speed: np.ndarray  # (N,) [m/s] at the first appearance
+    last_ttc_step: int = PLAN_STEPS  # time to collision is looked at up to this step
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +61,7 @@ def _track_boxes(tracks: np.ndarray, valid: np.ndarray) -> np.ndarray:
     )
 
 
-def _bounds(boxes: np.ndarray, valid: np.ndarray) -> np.ndarray:
+def track_bounds(boxes: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Returns (N, CHUNKS, 4) boxes around what each chunk of plan steps can meet; low above high where nothing is there."""
     bounds = np.empty((len(boxes), CHUNKS, 4))
     bounds[..., :2], bounds[..., 2:] = math.inf, -math.inf
@@ -136,7 +137,7 @@ def make_scene(
         centerline_s=s,
         boxes=boxes,
         valid=np.ascontiguousarray(valid.T),
-        bounds=_bounds(boxes, valid.T),
+        bounds=track_bounds(boxes, valid.T),
         is_agent=types <= AgentType.BICYCLE,
         speed=np.hypot(velocity[:, 0], velocity[:, 1]),
     )
