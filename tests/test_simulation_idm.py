@@ -13,7 +13,7 @@ from test_simulation_world import drive, start
 from worldengine_envs.scenario.types import STEP_S, AgentType, LightState
 from worldengine_envs.simulation.bank import AGENT, ScenarioBank
 from worldengine_envs.simulation.idm import BICYCLE, PARAMETERS, PEDESTRIAN, VEHICLE
-from worldengine_envs.simulation.leader import find_leader
+from worldengine_envs.simulation.leader import find_leader, gather_present
 from worldengine_envs.simulation.paths import straight_segments
 
 CAR = 4.6  # length of the factory's vehicles [m]
@@ -232,11 +232,12 @@ def test_the_leader_is_the_nearest_box_in_the_corridor(seed, curvature):
     agents[:, 6], agents[:, 7] = np.cos(yaw[rows]), np.sin(yaw[rows])
     agents[0, :2], agents[0, 6:] = path[2, :2], (1.0, 0.0)
     segments = straight_segments(path, spacing)
-    record = np.zeros(1, AGENT)
+    record, crowd = np.zeros(1, AGENT), np.zeros((12, 4))
+    assert gather_present(agents, sizes, np.ones(12, bool), 12, crowd) == 12
     record["path_count"], record["segment_count"], record["path_ds"] = 60, len(segments), spacing
-    gap, _ = find_leader(agents, sizes, np.ones(12, bool), 12, 0, path, segments, record[0], 2.0, 0, 40.0, 0.8)
+    gap, _ = find_leader(agents, sizes, crowd, 0, path, segments, record[0], 2.0, 0, 40.0, 0.8)
     slow = nearest_by_sampling(agents, sizes, path, 0, 2.0, 40.0, 0.8)
-    assert (np.isinf(gap) and (np.isinf(slow) or slow > 38.0)) or gap == pytest.approx(slow, abs=0.5)
+    assert gap == pytest.approx(slow, abs=0.5) or min(gap, slow) > 38.0  # at the edge of the look-ahead either may see it
 
 
 def test_parameters_are_sane():

@@ -41,14 +41,26 @@ def light_gap(stops, start, count, light_state, lights, p, front, speed):
 
 
 @kernel
-def find_leader(agents, sizes, present, n, me, path, segments, record, position, segment, reach, half_corridor):
+def gather_present(agents, sizes, present, n, crowd):
+    """Writes x, y, half length + half width [m], row of everyone present to ``crowd`` (A, 4) and returns how many there are."""
+    count = 0
+    for j in range(n):
+        if present[j]:
+            crowd[count, 0], crowd[count, 1] = agents[j, 0], agents[j, 1]
+            crowd[count, 2], crowd[count, 3] = 0.5 * (sizes[j, 0] + sizes[j, 1]), j
+            count += 1
+    return count
+
+
+@kernel
+def find_leader(agents, sizes, crowd, me, path, segments, record, position, segment, reach, half_corridor):
     """Finds the nearest agent whose box reaches into the corridor along a path.
 
     Boxes far from the stretch ahead are rejected by one circle around it, others are compared with its straight pieces.
 
     Args:
-        agents: (A, 8) x, y, yaw, vx, vy, speed, cos, sin of box centres; sizes (A, 2) length, width; present (A,).
-        n: Number of agents; me: the row that looks.
+        agents: (A, 8) x, y, yaw, vx, vy, speed, cos, sin of box centres; sizes (A, 2) length, width.
+        crowd: (count, 4) x, y, half length + half width, row of everyone present (see ``gather_present``); me: the row that looks.
         path, segments, record: All paths by points and by straight pieces, and which of them are this agent's (bank.AGENT).
         position, segment, reach: Its arclength, the piece that it is on, and how far it looks along its path [m].
         half_corridor: Half its width and the margin [m].
@@ -63,10 +75,12 @@ def find_leader(agents, sizes, present, n, me, path, segments, record, position,
     mx, my = path[i, 0] + t * (path[i + 1, 0] - path[i, 0]), path[i, 1] + t * (path[i + 1, 1] - path[i, 1])
     bound = 0.5 * reach + half_corridor
     first, last = record.segment_start + segment, record.segment_start + record.segment_count
-    for j in range(n):
-        dx, dy = agents[j, 0] - mx, agents[j, 1] - my
-        limit = bound + 0.5 * (sizes[j, 0] + sizes[j, 1])
-        if dx * dx + dy * dy > limit * limit or not present[j] or j == me:
+    for c in range(len(crowd)):
+        dx, dy, limit = crowd[c, 0] - mx, crowd[c, 1] - my, bound + crowd[c, 2]
+        if dx * dx + dy * dy > limit * limit:
+            continue
+        j = int(crowd[c, 3])
+        if j == me:
             continue
         end = position + min(reach, best + half_length) + 0.5 * sizes[j, 0]
         way, speed = _way_to(agents[j], sizes[j], segments, first, last, position, end, half_corridor)
@@ -88,7 +102,7 @@ def _way_to(other, size, segments, first, last, position, end, half_corridor):
         if along < -JOINT_M or along > segments[i, 5] + JOINT_M or aside > half_corridor + half_length + half_width:
             continue
         s = segments[i, 4] + along
-        if s <= position:
+        if s <= position or s > end:
             continue
         cos, sin = abs(other[6] * ux + other[7] * uy), abs(other[7] * ux - other[6] * uy)
         if aside <= half_corridor + half_length * sin + half_width * cos:

@@ -14,10 +14,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
 from worldengine_envs.scenario.types import AgentType, VectorMap
 from worldengine_envs.simulation.idm import MAX_LOOK_AHEAD, PARAMETERS, IDMParameters
+from worldengine_envs.simulation.kernels import kernel
 
 MIN_DESIRED_SPEED = 0.5  # [m/s]
 
@@ -48,7 +48,7 @@ class AgentPath:
     s_at_step: np.ndarray  # (steps,) float64 arclength by step of the recording [m], NaN where the agent is not valid
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _keep_moving(xy, min_move, keep):
     """Marks the points that are at least ``min_move`` from the last marked one."""
     last = 0
@@ -60,7 +60,7 @@ def _keep_moving(xy, min_move, keep):
             last = i
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def nearest_lane(centerline, offsets, x, y, yaw, max_offset, max_angle):
     """Returns lane row (-1 = none) and segment of the centreline nearest to a pose; 1 rad weighs as much as 4 m."""
     best, best_lane, best_segment = math.inf, -1, -1
@@ -236,7 +236,7 @@ def _merge(points: np.ndarray, s: np.ndarray, end: np.ndarray, yaw: float, lengt
     return merged
 
 
-@njit(cache=True, nogil=True)
+@kernel
 def _straight_ends(points, tolerance, ends):
     """Writes the points at which straight pieces end to ``ends`` and returns their number: greedy, each as long as it can be."""
     count, start, last = 0, 0, len(points) - 1

@@ -13,7 +13,7 @@ from worldengine_envs.simulation.bank import IDM, LOG
 from worldengine_envs.simulation.geometry import boxes_overlap, wrap_angle
 from worldengine_envs.simulation.idm import A_MAX, B_MAX, MARGIN, MIN_GAP, free_acceleration, interaction, look_ahead
 from worldengine_envs.simulation.kernels import kernel
-from worldengine_envs.simulation.leader import find_leader, light_gap, path_row
+from worldengine_envs.simulation.leader import find_leader, gather_present, light_gap, path_row
 
 OFFSET_FADE_M = 5.0  # an IDM agent's offset from its path fades out while it drives this far
 
@@ -48,6 +48,8 @@ def accelerate_agents(bank, worlds, w):
     records, path, segments, stops = bank.agents, bank.path, bank.segments, bank.stops
     light_state, idm = bank.light_state, bank.idm
     position, segment, acceleration = worlds.path_position[w], worlds.path_segment[w], worlds.acceleration[w]
+    crowd = worlds.crowd[w]
+    crowd = crowd[: gather_present(agents, sizes, present, n, crowd)]
     for a in range(1, n):
         if mode[a] != IDM or not present[a]:
             continue
@@ -69,7 +71,7 @@ def accelerate_agents(bank, worlds, w):
             gap = light_gap(stops, record.stop_start, record.stop_count, light_state, lights, p, front, speed)
             braking = max(braking, interaction(p, speed, gap, 0.0))
         gap, leader_speed = find_leader(
-            agents, sizes, present, n, a, path, segments, record, position[a], segment[a], reach, 0.5 * sizes[a, 1] + p[MARGIN]
+            agents, sizes, crowd, a, path, segments, record, position[a], segment[a], reach, 0.5 * sizes[a, 1] + p[MARGIN]
         )
         if gap < math.inf:
             braking = max(braking, interaction(p, speed, gap, leader_speed))

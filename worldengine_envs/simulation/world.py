@@ -46,6 +46,7 @@ class Worlds(NamedTuple):
     path_segment: np.ndarray  # (W, A) int32 straight piece of the path that an IDM agent is on
     path_offset: np.ndarray  # (W, A, 3) float64 x, y [m], yaw [rad] of IDM agents relative to their paths; fades as they drive
     acceleration: np.ndarray  # (W, A) float64 last acceleration of IDM agents [m/s2]
+    crowd: np.ndarray  # (W, A, 4) float64 scratch of the leader search
     ego_history: np.ndarray  # (W, H + 1, 11) float64 states of the ego at steps 0..step
 
 
@@ -65,6 +66,7 @@ def make_worlds(num_worlds: int, max_agents: int, horizon_steps: int, plan_steps
         path_segment=np.zeros((w, a), np.int32),
         path_offset=np.zeros((w, a, 3)),
         acceleration=np.zeros((w, a)),
+        crowd=np.zeros((w, a, 4)),
         ego_history=np.zeros((w, horizon_steps + 1, 11)),
     )
 
@@ -88,7 +90,7 @@ def reset_world(bank, worlds, w, s):
     scenario, records, log, valid, path = bank.scenarios[s], bank.agents, bank.log, bank.log_valid, bank.path
     ego, agents, sizes, present, mode = worlds.ego[w], worlds.agents[w], worlds.agent_size[w], worlds.present[w], worlds.mode[w]
     position, offset, acceleration = worlds.path_position[w], worlds.path_offset[w], worlds.acceleration[w]
-    agents[:], sizes[:], present[:], mode[:] = 0.0, 0.0, False, LOG
+    agents[:], sizes[:], present[:], mode[:], worlds.crowd[w] = 0.0, 0.0, False, LOG, 0.0
     position[:], offset[:], acceleration[:], worlds.path_segment[w] = 0.0, 0.0, 0.0, 0
     for c in range(11):
         ego[c] = scenario.ego[c]
