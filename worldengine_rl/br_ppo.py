@@ -45,8 +45,9 @@ class NonFiniteLossError(WorldEngineError, ArithmeticError):
 
 def divergence(distribution: Distribution, reference: Distribution) -> torch.Tensor:
     """Returns (batch,) exact KL(distribution || reference) [nats per decision]; sums over the dimensions of a Box action."""
-    kl = kl_divergence(distribution, reference)
-    return kl.sum(-1) if isinstance(distribution, Normal) else kl
+    if isinstance(distribution, Categorical):  # from logits: torch's own is infinite where a reference probability underflows to 0
+        return (distribution.logits.exp() * (distribution.logits - reference.logits)).sum(-1)
+    return kl_divergence(distribution, reference).sum(-1)
 
 
 def distribution_parameters(distribution: Distribution) -> dict[str, torch.Tensor]:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
+from gymnasium import spaces
 from rich.table import Table
 
+from worldengine_envs.envs.baselines import BASELINES, baseline
+from worldengine_rl.policies import DrivingPolicy, load_policy
 from worldengine_rl.statistics import Estimate, bootstrap_mean, paired_difference
+from worldengine_rl.worlds import WorldFactory, drive
 
-BASELINES = ("log", "constant-velocity", "brake", "idm", "pdm-closed")
 TERMS = ("success", "pdms", "nc", "dac", "ttc", "ep", "comfort", "progress")
 
 
@@ -95,6 +99,72 @@ class Evaluation:
         """Reads what ``as_dict`` gave."""
         conditions = Conditions(**data["conditions"] | {"tags": tuple(data["conditions"]["tags"])})
         return cls(data["policy"], conditions, tuple(Record(**r | {"tags": tuple(r["tags"])}) for r in data["records"]))
+
+
+def evaluate(
+    policy: str | DrivingPolicy,
+    factory: WorldFactory,
+    scenarios: Sequence[str],
+    split: str | None = None,
+    tags: Sequence[str] = (),
+    name: str | None = None,
+    num_envs: int = 64,
+) -> Evaluation:
+    """Drives every scenario once and returns what became of each.
+
+    Args:
+        policy: A baseline's name, a checkpoint's path, or a policy. It decides deterministically.
+        factory: Packs, traffic, horizon.
+        scenarios: Ids; those that cannot be driven get a record with the reason.
+        split, tags: How they were chosen, for the table.
+        name: What the table calls it; default is the baseline's name or the file's.
+        num_envs: Worlds side by side; results do not depend on it.
+
+    Raises:
+        DataError: No such baseline or checkpoint.
+    """
+    good = factory.prepare(scenarios)
+    num_envs = max(1, min(num_envs, len(good)))
+    if isinstance(policy, str) and policy in BASELINES:
+        envs = factory.make(num_envs, baseline(policy).action)
+        act = baseline(policy)(envs)
+    else:
+        if isinstance(policy, str):
+            envs = factory.make(num_envs)
+            policy, name = load_policy(policy, envs.single_observation_space, envs.single_action_space), name or Path(policy).stem
+        else:
+            envs = factory.make(num_envs, action_kind(policy.action_space))
+        learned = policy
+
+        def act(observations, _):
+            return learned.act(observations)
+
+    results = dict(zip(good, drive(envs, act, good), strict=True))
+    records = []
+    for scenario in scenarios:
+        known = {"recording": factory.packs.recording(scenario), "split": factory.packs.split(scenario)}
+        outcome = _outcome(results[scenario]) if scenario in results else {"error": factory.errors[scenario]}
+        records.append(Record(scenario, **known, tags=factory.packs.tags(scenario), **outcome))
+    conditions = Conditions(factory.packs.name, split, tuple(tags), factory.settings.traffic, factory.settings.horizon_s)
+    return Evaluation(name or str(policy), conditions, tuple(records))
+
+
+def action_kind(space: spaces.Space) -> str:
+    """Returns the environment's action kind that a policy's action space belongs to."""
+    return "anchor" if isinstance(space, spaces.Discrete) else {(2,): "control", (8, 3): "trajectory"}[space.shape]
+
+
+def _outcome(info: dict) -> dict:
+    """Returns the fields of a record from the info at the end of an episode, as plain numbers."""
+    outcome = {term: float(info[term]) for term in TERMS} | {"success": bool(info["success"])}
+    if info.get("infraction"):
+        outcome["infraction"] = {
+            "term": str(info["infraction"]),
+            "time_s": float(info["infraction_time"]),
+            "what": str(info["infraction_what"]),
+            "where_m": [float(value) for value in info["infraction_where"]],
+        }
+    return outcome
 
 
 def score_name(horizon_s: float) -> str:

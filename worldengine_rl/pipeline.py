@@ -1,0 +1,284 @@
+"""The whole job: clone, mine, post-train, evaluate, table. Every stage leaves a file and is skipped where that is there."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from worldengine_envs.envs.baselines import BASELINES
+from worldengine_envs.errors import DataError, WorldEngineError
+from worldengine_rl.demonstrations import collect_demonstrations
+from worldengine_rl.evaluation import TERMS, Evaluation, evaluate, make_table
+from worldengine_rl.mining import MiningSettings, mine
+from worldengine_rl.policies import DrivingPolicy, load_policy
+from worldengine_rl.post_training import PostTrainSettings, make_model, post_train, save_model
+from worldengine_rl.pretraining import CloneSettings, clone
+from worldengine_rl.randomness import derived_seed, seed_torch
+from worldengine_rl.tracking import Tracker
+from worldengine_rl.worlds import PackSet, WorldFactory, WorldSettings
+
+GROUPS = ("common", "rare")  # tags that get a table of their own
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of a run of the whole job."""
+
+    pack: tuple[str, ...] = ("starter",)
+    """Names or folders of packs; scenarios of their train splits are trained on, those of their test splits are held out."""
+    name: str | None = None
+    """Name of the run: everything goes under runs/NAME. Default: packs and seed."""
+    seed: int = 0
+    """All randomness of the run comes from it."""
+    threads: int = 2
+    """Threads of torch and of the worlds. On a CPU, the same seed and threads give the same numbers."""
+    rare_share: float = 0.05
+    """Share of rare scenarios among those that the clone learns from; packs without tags "rare" are used whole."""
+    baselines: bool = True
+    """Whether the table has the baselines."""
+    wandb_project: str | None = None
+    """Also log to this project of Weights & Biases (pip install 'worldengine[wandb]')."""
+    encoder_width: int = 32
+    """Width of the policy's set encoders."""
+    trunk_width: int = 128
+    """Width of the policy's other layers."""
+    worlds: WorldSettings = field(default_factory=WorldSettings)
+    clone: CloneSettings = field(default_factory=CloneSettings)
+    mining: MiningSettings = field(default_factory=MiningSettings)
+    post_training: PostTrainSettings = field(default_factory=PostTrainSettings)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is kept."""
+        return Path("runs") / (self.name or f"{'+'.join(Path(pack).name for pack in self.pack)}-{self.seed}")
+
+
+class Run:
+    """One run of the job in its folder.
+
+    Raises:
+        WorldEngineError: The folder has a run already and ``resume`` is False, or one with other settings.
+    """
+
+    def __init__(self, settings: Settings, resume: bool = False, console: Console | None = None):
+        self.settings, self.folder, self.console = settings, settings.folder, console or Console()
+        self._take_folder(resume)
+        os.environ["WORLDENGINE_THREADS"] = str(settings.threads)
+        torch.set_num_threads(settings.threads)
+        self.tracker = Tracker(self.folder, settings.wandb_project, asdict(settings))
+        self.packs = PackSet(settings.pack)
+        self.factory = WorldFactory(self.packs, settings.worlds)
+        self.train_ids, self.test_ids = self.packs.ids("train"), self.packs.ids("test")
+        if not self.train_ids or not self.test_ids:
+            remedy = "Packs for training need scenarios in both splits"
+            raise DataError(f"{len(self.train_ids)} train and {len(self.test_ids)} test scenarios", field="split", remedy=remedy)
+
+    def _take_folder(self, resume: bool) -> None:
+        file, mine = self.folder / "settings.json", json.loads(json.dumps(asdict(self.settings)))
+        if file.exists():
+            if not resume:
+                raise WorldEngineError(f"{self.folder} holds a run already. Give --resume to go on with it, or another --name")
+            theirs = json.loads(file.read_text())
+            changed = [name for name in mine if mine[name] != theirs.get(name)]
+            if changed:
+                raise WorldEngineError(f"{self.folder} was started with other settings ({', '.join(changed)}); give another --name")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        write_json(file, mine)
+
+    # -- stages ------------------------------------------------------------------------------------------------------------------
+
+    def run(self) -> dict:
+        """Does all stages that are not done yet and returns what ``table.json`` holds."""
+        with self._timed("read scenarios"), self._progress("scenarios", len(self.train_ids + self.test_ids)) as advance:
+            self.train_ids = self.factory.prepare(self.train_ids, advance)
+            held_out = self.factory.prepare(self.test_ids, advance)
+        self.console.print(f"{len(self.train_ids)} scenarios to train on, {len(held_out)} held out, in {self.packs.name}")
+        for name, why in self.factory.errors.items():
+            self.console.print(f"[yellow]left out:[/] {name}: {why}")
+        cloned = self._clone()
+        before = self._evaluate("clone", cloned, self.test_ids, "test")
+        mined = self._mine(cloned)
+        trained = self._post_train(cloned, mined)
+        after = self._evaluate("post-trained", trained, self.test_ids, "test")
+        baselines = [self._evaluate(name, name, self.test_ids, "test") for name in BASELINES] if self.settings.baselines else []
+        result = self._table(before, after, baselines)
+        self.tracker.close()
+        return result
+
+    def _new_policy(self) -> DrivingPolicy:
+        seed_torch(derived_seed(self.settings.seed, "policy"))
+        envs = self.factory.make(1)
+        widths = {"encoder_width": self.settings.encoder_width, "trunk_width": self.settings.trunk_width}
+        return DrivingPolicy(envs.single_observation_space, envs.single_action_space, lambda _: 0.0, **widths)
+
+    def _clone(self) -> DrivingPolicy:
+        settings, file = self.settings, self.folder / "clone.zip"
+        if file.exists():
+            return self._load(file)
+        scenarios = common_with_some_rare(self.train_ids, self.packs, settings.rare_share, settings.seed)
+        with self._timed("demonstrations"), self.console.status(f"driving {len(scenarios)} logs for demonstrations"):
+            envs = self.factory.make(min(64, len(scenarios)))
+            data = collect_demonstrations(envs, self.packs, scenarios, settings.clone, settings.seed)
+        policy = self._new_policy()
+        with self._timed("clone"), self._progress("cloning", settings.clone.max_epochs) as advance:
+
+            def on_epoch(metrics: dict) -> None:
+                self.tracker.log("clone", metrics["epoch"], metrics)
+                advance(f"validation loss {metrics['validation_loss']:.3f}")
+
+            progress = clone(policy, data, settings.clone, settings.seed, self.folder / "clone_checkpoint.pt", on_epoch)
+        self.console.print(
+            f"clone: {len(data)} decisions of {len(scenarios)} scenarios, best validation loss {progress.best_loss:.3f} "
+            f"in epoch {progress.best_epoch} of {progress.epoch}"
+        )
+        envs = self.factory.make(1, autoreset_mode=AutoresetMode.SAME_STEP)
+        save_model(make_model(policy, envs, settings.post_training, settings.seed), file)
+        return self._load(file)
+
+    def _mine(self, policy: DrivingPolicy) -> list[dict]:
+        file = self.folder / "mined.json"
+        if not file.exists():
+            evaluation = self._evaluate("clone", policy, self.train_ids, "train")
+            write_json(file, mine(evaluation, self.settings.mining))
+        mined = json.loads(file.read_text())
+        reasons = {entry["reason"] for entry in mined}
+        counts = ", ".join(f"{sum(entry['reason'] == reason for entry in mined)} {reason}" for reason in sorted(reasons))
+        self.console.print(f"mined {len(mined)} of {len(self.train_ids)} scenarios ({counts or 'nothing'})")
+        return mined
+
+    def _post_train(self, cloned: DrivingPolicy, mined: Sequence[dict]) -> DrivingPolicy:
+        file = self.folder / "post_trained.zip"
+        if not file.exists():
+            settings = self.settings.post_training
+            envs = self.factory.make(settings.worlds, autoreset_mode=AutoresetMode.SAME_STEP, scenarios=self.train_ids)
+            with self._timed("post-train"), self._progress("post-training", settings.iterations) as advance:
+
+                def on_iteration(metrics: dict) -> None:
+                    self.tracker.log("post_training", metrics["iteration"], metrics)
+                    advance(f"success {metrics['success']:.2f}, pdms {metrics['pdms']:.2f}, KL {metrics['kl_ref']:.2f}")
+
+                names = [entry["scenario"] for entry in mined]
+                model = post_train(cloned, envs, names, self.train_ids, settings, self.settings.seed, self.folder, on_iteration)
+            save_model(model, file)
+        return self._load(file)
+
+    def _load(self, file: Path) -> DrivingPolicy:
+        envs = self.factory.make(1)
+        return load_policy(file, envs.single_observation_space, envs.single_action_space)
+
+    def _evaluate(self, name: str, policy: str | DrivingPolicy, scenarios: Sequence[str], split: str) -> Evaluation:
+        file = self.folder / f"evaluation_{name}_{split}.json"
+        if not file.exists():
+            with (
+                self._timed(f"evaluate {name} on {split}"),
+                self.console.status(f"evaluating {name} on {len(scenarios)} scenarios"),
+            ):
+                evaluation = evaluate(policy, self.factory, scenarios, split, name=name)
+            write_json(file, evaluation.as_dict())
+        return Evaluation.from_dict(json.loads(file.read_text()))
+
+    def _table(self, before: Evaluation, after: Evaluation, baselines: Sequence[Evaluation]) -> dict:
+        result = summary(before, after, baselines) | {"timings_s": self._timings(), "hardware": hardware(self.settings.threads)}
+        for group in result["groups"]:
+            rows = [e if group == "all" else e.with_tag(group) for e in (before, after, *baselines)]
+            self.console.print(make_table(rows, f"{group}: held-out scenarios"))
+            gain = result["groups"][group]["post-trained minus clone"]
+            parts = [f"{term} {g['mean']:+.3f} [{g['low']:+.3f}, {g['high']:+.3f}]" for term, g in gain.items()]
+            self.console.print(f"post-trained minus clone, paired: {', '.join(parts[:2])}; progress {parts[-1]} m\n")
+        write_json(self.folder / "table.json", result)
+        return result
+
+    # -- bookkeeping -------------------------------------------------------------------------------------------------------------
+
+    def _timings(self) -> dict[str, float]:
+        file = self.folder / "timings.json"
+        return json.loads(file.read_text()) if file.exists() else {}
+
+    @contextmanager
+    def _timed(self, stage: str):
+        """Adds the wall time of a stage to ``timings.json``, also where it is interrupted."""
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            timings = self._timings()
+            timings[stage] = timings.get(stage, 0.0) + time.perf_counter() - start
+            write_json(self.folder / "timings.json", timings)
+
+    @contextmanager
+    def _progress(self, what: str, total: int):
+        """Yields a function that moves a progress bar on by one, with a word on how it goes."""
+        word = TextColumn("{task.fields[word]}")
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), word)
+        with Progress(*columns, console=self.console, transient=True) as progress:
+            task = progress.add_task(what, total=total, word="")
+            yield lambda word="": progress.update(task, advance=1, word=word)
+
+
+def common_with_some_rare(scenarios: Sequence[str], packs: PackSet, rare_share: float, seed: int) -> list[str]:
+    """Returns all scenarios that are not tagged rare, and so many drawn from the others that they make up ``rare_share``."""
+    rare = [name for name in scenarios if "rare" in packs.tags(name)]
+    others = [name for name in scenarios if "rare" not in packs.tags(name)]
+    if not others:
+        return list(scenarios)
+    count = min(len(rare), round(len(others) * rare_share / (1 - rare_share)))
+    drawn = np.random.default_rng(derived_seed(seed, "rare share")).permutation(len(rare))[:count]
+    return others + [rare[i] for i in sorted(drawn)]
+
+
+def summary(before: Evaluation, after: Evaluation, baselines: Sequence[Evaluation]) -> dict:
+    """Returns means of every policy and paired differences, for all held-out scenarios and for each group that has some."""
+    tags = {tag for record in before.records for tag in record.tags}
+    groups = {}
+    for group in ("all", *(tag for tag in GROUPS if tag in tags)):
+        rows = [e if group == "all" else e.with_tag(group) for e in (before, after, *baselines)]
+        groups[group] = {
+            "policies": {
+                e.policy: {
+                    "n": len(e.driven),
+                    "failed_to_run": {r.scenario: r.error for r in e.failed_to_run},
+                    "means": {term: asdict(e.mean(term)) for term in TERMS},
+                }
+                for e in rows
+            },
+            "post-trained minus clone": {term: asdict(rows[1].minus(rows[0], term)) for term in TERMS},
+        }
+    return {"conditions": asdict(before.conditions), "groups": groups}
+
+
+def hardware(threads: int) -> dict:
+    """Returns what the timings were taken on."""
+    model = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor())
+    return {"cpu": model, "cores": os.cpu_count(), "threads": threads, "gpu": None, "torch": torch.__version__}
+
+
+def _cpuinfo() -> list[str]:
+    file = Path("/proc/cpuinfo")
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def write_json(file: Path, content) -> None:
+    """Writes a JSON file, whole or not at all; NaN (the mean of nothing) becomes null."""
+    part = file.with_name(file.name + ".part")
+    part.write_text(json.dumps(_without_nan(content), indent=1))
+    part.replace(file)
+
+
+def _without_nan(content):
+    if isinstance(content, dict):
+        return {key: _without_nan(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_without_nan(value) for value in content]
+    return None if isinstance(content, float) and content != content else content
