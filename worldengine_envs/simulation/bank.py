@@ -1,7 +1,7 @@
 """The bank: many scenarios and maps compiled into flat arrays that the world step, the scorer and the observations read.
 
 Row ``s`` is a scenario, ``m`` a map, ``k`` a step since the scenario's start (0.1 s each), ``a`` a row of its tracks (0 = ego).
-Ragged tables are flat; a scenario knows the row where its part begins. Arrays have spare capacity at their ends, which holds zeros.
+Ragged tables are flat; a scenario knows the row where its part begins.
 """
 
 from __future__ import annotations
@@ -182,9 +182,9 @@ class ScenarioBank:
 
     @property
     def arrays(self) -> Bank:
-        """The arrays of everything added so far; ask again after ``add``."""
+        """The arrays of everything added so far, shared with the bank; ask again after ``add``."""
         if self._bank is None:
-            arrays = {name: table.data for name, table in self._tables.items()}
+            arrays = {name: table.used for name, table in self._tables.items()}
             self._bank = Bank(**arrays, idm=self._idm, map_index=self._maps.index())
         return self._bank
 
@@ -304,7 +304,7 @@ class ScenarioBank:
         """Builds the path and the stop lines of an IDM agent and returns their rows, as in NO_PATH."""
         agents, steps = recording.valid.shape[1], scenario.tracks.steps
         rows = recording.log_start + np.arange(steps) * agents + a
-        log, valid, kind = self._tables["log"].data[rows], recording.valid[:steps, a], int(scenario.tracks.types[a])
+        log, valid, kind = self._tables["log"].used[rows], recording.valid[:steps, a], int(scenario.tracks.types[a])
         if is_static(log[valid, :2], kind):
             return NO_PATH
         path = build_path(log, valid, kind, scenario.vector_map, self.horizon_s)

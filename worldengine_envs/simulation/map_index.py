@@ -27,6 +27,7 @@ from worldengine_envs.simulation.map_raster import (
     fill_cells,
     group_cells,
 )
+from worldengine_envs.simulation.tables import GrowingTable
 
 CELL_M = 1.0  # side of a cell [m]; larger where a map would need more than MAX_CELLS
 MAX_CELLS = 1 << 20
@@ -148,53 +149,33 @@ def _gather(origin, cell, shape, group, first, cell_entry, polygon, kind, entry_
     )
 
 
-def _offsets(lengths) -> np.ndarray:
-    return np.concatenate([[0], np.cumsum(np.asarray(list(lengths), dtype=np.int64))]).astype(np.int64)
+_CHAINED = ("cell_offset", "group_offset", "polygon_offset", "group_entry", "entry_edge", "polygon_start")  # end at a total
 
 
 def _join(parts: Sequence[_Part]) -> MapIndex:
     """Puts compiled maps behind one another."""
-    entry_base, edge_base = _offsets(len(p.entry_polygon) for p in parts), _offsets(len(p.edges) for p in parts)
-    vertex_base = _offsets(len(p.polygon_xy) for p in parts)
-
-    def flat(name, dtype, tail=()):
-        return np.concatenate([np.zeros((0, *tail), dtype), *(getattr(p, name) for p in parts)]).astype(dtype, copy=False)
-
-    def chained(name, base):
-        rows = [getattr(p, name)[:-1] + b for p, b in zip(parts, base[:-1], strict=True)]
-        return np.concatenate([np.zeros(0, np.int64), *rows, base[-1:]])
-
-    return MapIndex(
-        origin=np.array([p.origin for p in parts], dtype=np.float64).reshape(-1, 2),
-        inverse_cell=np.array([1.0 / p.cell for p in parts], dtype=np.float64),
-        shape=np.array([p.shape for p in parts], dtype=np.int64).reshape(-1, 2),
-        cell_offset=_offsets(len(p.cell_group) for p in parts),
-        cell_group=flat("cell_group", np.int32),
-        group_offset=_offsets(len(p.group_whole) for p in parts),
-        group_whole=flat("group_whole", np.int32),
-        group_part=flat("group_part", np.int32),
-        group_entry=chained("group_entry", entry_base),
-        entry_polygon=flat("entry_polygon", np.int32),
-        entry_layer=flat("entry_layer", np.int32),
-        entry_kind=flat("entry_kind", np.int8),
-        entry_edge=chained("entry_edge", edge_base),
-        edges=flat("edges", np.float64, (4,)),
-        polygon_offset=_offsets(len(p.polygon_layer) for p in parts),
-        polygon_start=chained("polygon_start", vertex_base),
-        polygon_xy=flat("polygon_xy", np.float64, (2,)),
-        polygon_layer=flat("polygon_layer", np.int8),
-    )
+    builder = MapIndexBuilder()
+    for part in parts:
+        builder.add_part(part)
+    return builder.index()
 
 
 class MapIndexBuilder:
-    """Collects maps one by one; each is compiled once, and ``index()`` joins them."""
+    """Collects maps one by one into arrays that grow by doubling; each is compiled once, and ``index()`` copies nothing."""
 
     def __init__(self, cell_m: float = CELL_M):
         self._cell_m = cell_m
-        self._parts: list[_Part] = []
+        floats, links = {"origin": (2,), "inverse_cell": (), "edges": (4,), "polygon_xy": (2,)}, {"shape": (2,)}
+        small = {"entry_kind": np.int8, "polygon_layer": np.int8}
+        self._tables = {}
+        for name in MapIndex._fields:
+            dtype = np.float64 if name in floats else np.int64 if name in (*links, *_CHAINED) else small.get(name, np.int32)
+            self._tables[name] = GrowingTable(f"map_index.{name}", dtype, floats.get(name, links.get(name, ())))
+        for name in _CHAINED:
+            self._tables[name].append_row(0)
 
     def __len__(self) -> int:
-        return len(self._parts)
+        return self._tables["inverse_cell"].rows
 
     def add(self, vector_map: VectorMap) -> int:
         """Compiles a map and returns its number. Raises DataError where polygons are not finite or too far apart."""
@@ -202,12 +183,31 @@ class MapIndexBuilder:
 
     def add_polygons(self, xy: np.ndarray, offsets: np.ndarray, layers: np.ndarray) -> int:
         """The same from polygon rows: xy (vertices, 2) [m], offsets (polygons + 1,), layers (polygons,) MapLayer."""
-        self._parts.append(_compile(xy, offsets, layers, self._cell_m))
-        return len(self._parts) - 1
+        return self.add_part(_compile(xy, offsets, layers, self._cell_m))
+
+    def add_part(self, part: _Part) -> int:
+        """Puts a compiled map behind the others and returns its number."""
+        lengths = {
+            "cell_offset": len(part.cell_group),
+            "group_offset": len(part.group_whole),
+            "polygon_offset": len(part.polygon_layer),
+        }
+        for name, table in self._tables.items():
+            if name == "inverse_cell":
+                table.append_row(1.0 / part.cell)
+            elif name in ("origin", "shape"):
+                table.append_row(getattr(part, name))
+            elif name in lengths:
+                table.append_row(table.used[-1] + lengths[name])
+            elif name in _CHAINED:
+                table.append(table.used[-1] + getattr(part, name)[1:])
+            else:
+                table.append(getattr(part, name))
+        return len(self) - 1
 
     def index(self) -> MapIndex:
-        """Returns the arrays of all maps added so far."""
-        return _join(self._parts)
+        """Returns the arrays of all maps added so far, shared with the builder."""
+        return MapIndex(**{name: table.used for name, table in self._tables.items()})
 
 
 def build_map_index(vector_maps: Sequence[VectorMap]) -> MapIndex:

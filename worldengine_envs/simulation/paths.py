@@ -149,6 +149,13 @@ def _resample(xy, yaw, cap, floor, s_at_step, p: IDMParameters, kind: int) -> Ag
     return AgentPath(points, spacing, s_at_step)
 
 
+@kernel
+def _brake_in_time(speed, change):
+    """Bounds speeds by point so that their squares fall by no more than ``change`` from one to the next."""
+    for i in range(len(speed) - 2, -1, -1):
+        speed[i] = min(speed[i], math.sqrt(speed[i + 1] ** 2 + change))
+
+
 def _cornering_speed(xy: np.ndarray, spacing: float, p: IDMParameters) -> np.ndarray:
     """Speed [m/s] by point that keeps lateral acceleration in bounds and can be reached by comfortable braking."""
     window = max(round(3.0 / spacing), 1)  # direction over 3 m: logged points jitter
@@ -158,8 +165,7 @@ def _cornering_speed(xy: np.ndarray, spacing: float, p: IDMParameters) -> np.nda
     turn = np.abs(np.arctan2(into[:, 0] * out_of[:, 1] - into[:, 1] * out_of[:, 0], np.einsum("ij,ij->i", into, out_of)))
     curvature = turn / (window * spacing)
     speed = np.sqrt(SETTINGS.lateral_acceleration / np.fmax(curvature, 1e-6))
-    for i in range(len(speed) - 2, -1, -1):
-        speed[i] = min(speed[i], math.sqrt(speed[i + 1] ** 2 + 2.0 * p.comfortable_deceleration * spacing))
+    _brake_in_time(speed, 2.0 * p.comfortable_deceleration * spacing)
     return speed
 
 

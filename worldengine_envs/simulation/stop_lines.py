@@ -41,11 +41,13 @@ def stop_lines(path: np.ndarray, spacing: float, lanes: tuple[np.ndarray, np.nda
     start, points, length = lanes
     if len(start) == 0:
         return np.zeros(0), np.zeros(0, np.int32)
-    distance = np.hypot(path[:, None, 0] - start[:, 0], path[:, None, 1] - start[:, 1])
-    nearest = distance.argmin(0)
+    low, high = path[:, :2].min(0) - MAX_OFFSET_M, path[:, :2].max(0) + MAX_OFFSET_M
     found: list[tuple[float, float, int]] = []  # arclength, misfit, light
-    for light in np.flatnonzero(distance.min(0) < MAX_OFFSET_M):
-        i = int(nearest[light])
+    for light in np.flatnonzero(((start[:, :2] > low) & (start[:, :2] < high)).all(1)):
+        distance = np.hypot(path[:, 0] - start[light, 0], path[:, 1] - start[light, 1])
+        i = int(distance.argmin())
+        if distance[i] >= MAX_OFFSET_M:
+            continue
         a, b = path[max(i - 1, 0), :2], path[min(i + 1, len(path) - 1), :2]
         if abs(math.remainder(math.atan2(b[1] - a[1], b[0] - a[0]) - start[light, 2], 2 * math.pi)) > MAX_ANGLE:
             continue

@@ -10,11 +10,16 @@ MAX_TABLE_BYTES = 16 * 2**30  # of one table; more is a broken input or a bank t
 
 
 class GrowingTable:
-    """A table of rows that only grows; ``data`` has spare rows of zeros behind the used ones."""
+    """A table of rows that only grows; ``data`` has spare rows behind the used ones."""
 
     def __init__(self, name: str, dtype, columns: tuple[int, ...] = (), capacity: int = 16):
         self.name, self.rows = name, 0
         self.data = np.zeros((capacity, *columns), dtype)
+
+    @property
+    def used(self) -> np.ndarray:
+        """The used rows, without a copy; rows added later may be in another array."""
+        return self.data[: self.rows]
 
     def append(self, block: np.ndarray) -> int:
         """Adds rows and returns the number of the first one.
