@@ -14,7 +14,7 @@ from worldengine_envs.sources.feather import read_columns
 from worldengine_envs.sources.lane_shapes import largest_ring, resample_line
 from worldengine_envs.sources.optional import require
 from worldengine_envs.sources.recording import RawRecording, make_recording
-from worldengine_envs.sources.road import RawLane, RawRoad
+from worldengine_envs.sources.road import MAX_LANE_M, RawLane, RawRoad
 from worldengine_envs.sources.tracks import RawTrack, wrap
 
 LICENCE = "CC BY-NC-SA 4.0"
@@ -226,6 +226,8 @@ def _lane(key: str, lane: dict, file: Path) -> RawLane:
     if len(left) < 2 or len(right) < 2:
         raise DataError("a boundary has fewer than 2 points", file=file, field=f"lane_segments.{key}")
     longer = max(shapely.LineString(left).length, shapely.LineString(right).length)
+    if longer > MAX_LANE_M:
+        raise DataError(f"a boundary of {longer:.6g} m", file=file, field=f"lane_segments.{key}")
     n = max(int(np.ceil(longer / 2.0)), 1) + 1
     sides = [resample_line(line, max(shapely.LineString(line).length, 1e-6) / (n - 1) * (1 + 1e-9))[0] for line in (left, right)]
     ring = largest_ring(shapely.Polygon(np.concatenate([left, right[::-1]])))

@@ -15,6 +15,7 @@ from worldengine_envs.sources.lane_shapes import clean_line, clean_ring, complet
 from worldengine_envs.sources.optional import require
 
 MAP_RADIUS_M = 200.0  # how far from the ego's path the map is kept
+MAX_LANE_M = 10_000.0  # a longer lane is a mistake, and would be resampled to any number of points
 
 
 @dataclass
@@ -79,13 +80,15 @@ def build_map(road: RawRoad, ego_xy: np.ndarray, swept: np.ndarray | None, deriv
 
 
 def _usable(lanes: list[RawLane], near) -> list[RawLane]:
-    """Drops lanes that are far away or have no length, and repeated points of the others."""
+    """Drops lanes that are far away or have no length, and repeated points of the others; raises DataError for endless ones."""
     shapely = require("shapely")
     out, seen = [], set()
     for lane in lanes:
         center, keep = clean_line(lane.center)
         if center is None or lane.token in seen or not near.intersects(shapely.LineString(center)):
             continue
+        if (length := shapely.LineString(center).length) > MAX_LANE_M:
+            raise DataError(f"lane {lane.token[:80]} is {length:.6g} m long", field="map_features")
         lane.center = center
         lane.half_width = lane.half_width[keep] if lane.half_width is not None and len(lane.half_width) == len(keep) else None
         lane.polygon = None if lane.polygon is None else clean_ring(lane.polygon)
