@@ -6,7 +6,17 @@ from typing import NamedTuple
 
 import numpy as np
 
-from worldengine_envs.envs.actions import ANCHOR, CONTROL, PLAN_STEPS, TRAJECTORY, going_on, plan_from_poses, scaled_command
+from worldengine_envs.envs.actions import (
+    ANCHOR,
+    CONTROL,
+    PLAN_STEPS,
+    POSE_SCALE,
+    POSES,
+    TRAJECTORY,
+    going_on,
+    plan_from_poses,
+    scaled_command,
+)
 from worldengine_envs.envs.map_tables import MapTableBuilder
 from worldengine_envs.envs.observations import make_observation, write_observation
 from worldengine_envs.envs.selection import Selection
@@ -132,8 +142,6 @@ class WorldBatch:
     """
 
     def __init__(self, selection: Selection, num_worlds, horizon_s, traffic, kind, substeps, perfect=False, vocabulary=None):
-        from worldengine_envs.envs.actions import POSE_SCALE, POSES
-
         self.selection, self.num_worlds, self.kind = selection, num_worlds, kind
         self.traffic = traffic
         self.horizon_s, self.horizon_steps = horizon_s, round(horizon_s / STEP_S)
@@ -242,6 +250,10 @@ class WorldBatch:
         elif not np.isfinite(chosen).all():
             raise ValueError("an action is not finite")
         run_over_worlds(drive_worlds, self.num_worlds, *self.arguments)
+
+    def scenario(self, scenario_id: str) -> Scenario:
+        """Returns a scenario that is compiled, by its id."""
+        return self.scenarios[self._rows[scenario_id]]
 
     def scenario_of(self, w: int) -> Scenario:
         """Returns the scenario that world ``w`` is in."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import EzPickle, seeding
@@ -73,6 +75,12 @@ class DrivingVectorEnv(VectorEnv, EzPickle):
     def vocabulary(self) -> np.ndarray:
         """(n, K, 3) float64 plans of the action kind `anchor`: x, y [m], yaw [rad] relative to the rear axle."""
         return self.batch.decisions.vocabulary
+
+    def recordings(self, scenario_ids: Sequence[str]) -> list[str]:
+        """Returns the name of the recording of each scenario; windows of one recording share it."""
+        self.batch.load(list(scenario_ids))
+        origins = [self.batch.scenario(name).origin for name in scenario_ids]
+        return [f"{origin.dataset}/{origin.log}/{origin.token}" for origin in origins]
 
     def reset(self, *, seed: int | list[int | None] | None = None, options: dict | None = None) -> tuple[dict, dict]:
         """Starts episodes in all worlds, or in those of the reset mask.
