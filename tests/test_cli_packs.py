@@ -1,5 +1,7 @@
 """The ``worldengine`` command: packs, exit codes, and what it loads."""
 
+import os
+import signal
 import subprocess
 import sys
 
@@ -68,15 +70,20 @@ def test_exit_codes(pack, args, code, word, capsys):
     assert word in captured.out + captured.err and "Traceback" not in captured.err
 
 
-def test_an_interrupt_is_no_traceback(monkeypatch, capsys):
-    def interrupted():
-        raise KeyboardInterrupt
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_a_signal_is_no_traceback(monkeypatch, capsys, number, code, wrapped):
+    def stopped() -> None:
+        try:
+            os.kill(os.getpid(), number)
+        except KeyboardInterrupt as error:
+            raise SystemError if wrapped else error from error  # as it comes out of compiled code
 
-    module = type(sys)("interrupted")
-    module.main = interrupted
-    monkeypatch.setitem(sys.modules, "interrupted", module)
-    monkeypatch.setitem(COMMANDS, "stop", ("interrupted", "main", ""))
-    assert main(["stop"]) == 130
+    module = type(sys)("stopped")
+    module.main = stopped
+    monkeypatch.setitem(sys.modules, "stopped", module)
+    monkeypatch.setitem(COMMANDS, "stop", ("stopped", "main", ""))
+    assert main(["stop"]) == code
     assert "nothing half-written" in capsys.readouterr().err
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import signal
 import sys
+from collections.abc import Iterator
 
 from worldengine_envs.errors import WorldEngineError
 
@@ -14,7 +16,7 @@ COMMANDS = {
     "import": ("worldengine_envs.cli.import_logs", "main", "turn recorded logs into a pack"),
     "anchors": ("worldengine_envs.cli.anchors", "main", "cluster logged trajectories into a vocabulary of actions"),
 }
-FAILED, INTERRUPTED, TERMINATED = 1, 130, 143
+FAILED = 1
 
 
 def main(args: list[str] | None = None) -> int:
@@ -39,27 +41,43 @@ def _run(word: str, args: list[str]) -> int:
 
     module, name, text = COMMANDS[word]
     target = getattr(importlib.import_module(module), name)
-    previous = signal.signal(signal.SIGTERM, _terminate)  # so that half-written folders are removed
-    try:
-        if isinstance(target, dict):
-            result = tyro.extras.subcommand_cli_from_dict(target, prog=f"worldengine {word}", args=args, description=text)
-        else:
-            result = tyro.cli(target, prog=f"worldengine {word}", args=args)
-    except WorldEngineError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        print("stopped; nothing half-written was left behind", file=sys.stderr)
-        return INTERRUPTED
-    except SystemExit as stop:  # tyro's own, with its message printed
-        return stop.code if isinstance(stop.code, int) else 0
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    with _stopping_cleanly() as stopped:
+        try:
+            if isinstance(target, dict):
+                result = tyro.extras.subcommand_cli_from_dict(target, prog=f"worldengine {word}", args=args, description=text)
+            else:
+                result = tyro.cli(target, prog=f"worldengine {word}", args=args)
+        except WorldEngineError as error:
+            print(f"error: {error}", file=sys.stderr)
+            return FAILED
+        except SystemExit as stop:  # tyro's own, with its message printed
+            return stop.code if isinstance(stop.code, int) else FAILED
+        except BaseException:
+            if not stopped:
+                raise
+            print("stopped; nothing half-written was left behind", file=sys.stderr)
+            return 128 + stopped[0]
     return result if isinstance(result, int) else 0
 
 
-def _terminate(*_) -> None:
-    sys.exit(TERMINATED)
+@contextlib.contextmanager
+def _stopping_cleanly() -> Iterator[list[int]]:
+    """Turns SIGINT and SIGTERM into an exception, so that half-written folders are removed; gives the list of those that came.
+
+    The list is needed because an exception that is raised inside a numba call arrives as a SystemError.
+    """
+    stopped: list[int] = []
+
+    def stop(number: int, _frame) -> None:
+        stopped.append(number)
+        raise KeyboardInterrupt
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stopped
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _overview() -> str:
