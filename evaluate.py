@@ -11,11 +11,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import tyro
-from rich.console import Console
 
 from worldengine_envs.envs.baselines import BASELINES
 from worldengine_envs.errors import WorldEngineError
-from worldengine_rl.evaluation import evaluate, make_table
+from worldengine_rl.evaluation import evaluate, make_console, make_table
 from worldengine_rl.pipeline import GROUPS, write_json
 from worldengine_rl.worlds import PackSet, WorldFactory, WorldSettings
 
@@ -48,7 +47,7 @@ class EvaluateSettings:
 
 def main() -> int:
     """Evaluates; returns the exit code: 1 for an error, 2 where scenarios failed to run."""
-    settings, console = tyro.cli(EvaluateSettings, description=__doc__), Console()
+    settings, console = tyro.cli(EvaluateSettings, description=__doc__), make_console()
     policies = list(dict.fromkeys([*settings.policy, *(BASELINES if settings.baselines else ())]))
     split = None if settings.split == "all" else settings.split
     try:

@@ -14,9 +14,9 @@ import sys
 from dataclasses import dataclass
 
 import tyro
-from rich.console import Console
 
 from worldengine_envs.errors import WorldEngineError
+from worldengine_rl.evaluation import make_console
 from worldengine_rl.pipeline import Run, Settings
 
 
@@ -32,7 +32,7 @@ def main() -> int:
     """Runs the job; returns the exit code."""
     arguments = tyro.cli(TrainSettings, description=__doc__)
     settings = Settings(**{name: getattr(arguments, name) for name in Settings.__dataclass_fields__})
-    console = Console()
+    console = make_console()
     try:
         Run(settings, arguments.resume, console).run()
     except WorldEngineError as error:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from gymnasium import spaces
+from rich.console import Console
 from rich.table import Table
 
 from worldengine_envs.envs.baselines import BASELINES, baseline
@@ -14,6 +15,7 @@ from worldengine_rl.policies import DrivingPolicy, load_policy
 from worldengine_rl.statistics import Estimate, bootstrap_mean, paired_difference
 from worldengine_rl.worlds import WorldFactory, drive
 
+TABLE_WIDTH = 144  # columns
 TERMS = ("success", "pdms", "nc", "dac", "ttc", "ep", "comfort", "progress")
 
 
@@ -175,16 +177,21 @@ def score_name(horizon_s: float) -> str:
 def make_table(evaluations: Sequence[Evaluation], title: str) -> Table:
     """Returns a table with a row for each policy; scenarios that failed to run are counted in their own column."""
     conditions = evaluations[0].conditions
-    table = Table(title=f"{title}\n{conditions}, mean [95 % bootstrap interval]", title_justify="left")
-    table.add_column("policy")
-    for name in ("n", "not run"):
-        table.add_column(name, justify="right")
-    for term in TERMS:
-        table.add_column({"pdms": score_name(conditions.horizon_s), "progress": "progress [m]"}.get(term, term), justify="right")
+    table = Table(title=f"{title}\n{conditions}; mean [95 % bootstrap interval]", title_justify="left")
+    names = {"pdms": score_name(conditions.horizon_s), "progress": "progress [m]"}
+    table.add_column("policy", no_wrap=True)
+    for name in ("n", "not run", *(names.get(term, term) for term in TERMS)):
+        table.add_column(name, justify="right", no_wrap=True)
     for evaluation in evaluations:
-        cells = [_cell(evaluation.mean(term), wide=term in ("success", "pdms", "progress")) for term in TERMS]
+        cells = [_cell(evaluation.mean(term), wide=term in ("success", "pdms")) for term in TERMS]
         table.add_row(evaluation.policy, str(len(evaluation.driven)), str(len(evaluation.failed_to_run)), *cells)
     return table
+
+
+def make_console() -> Console:
+    """Returns a console that is wide enough for the table where its output goes into a file."""
+    console = Console()
+    return console if console.is_terminal else Console(width=TABLE_WIDTH)
 
 
 def _cell(estimate: Estimate, wide: bool) -> str:

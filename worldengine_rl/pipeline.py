@@ -195,8 +195,11 @@ class Run:
             rows = [e if group == "all" else e.with_tag(group) for e in (before, after, *baselines)]
             self.console.print(make_table(rows, f"{group}: held-out scenarios"))
             gain = result["groups"][group]["post-trained minus clone"]
-            parts = [f"{term} {g['mean']:+.3f} [{g['low']:+.3f}, {g['high']:+.3f}]" for term, g in gain.items()]
-            self.console.print(f"post-trained minus clone, paired: {', '.join(parts[:2])}; progress {parts[-1]} m\n")
+            words = [
+                f"{t} {gain[t]['mean']:+.3f} [{gain[t]['low']:+.3f}, {gain[t]['high']:+.3f}]"
+                for t in ("success", "pdms", "progress")
+            ]
+            self.console.print(f"post-trained minus clone, paired: {', '.join(words)} m\n", soft_wrap=True)
         write_json(self.folder / "table.json", result)
         return result
 

@@ -54,9 +54,13 @@ class PackSet:
         return self._entry[scenario_id].split
 
     def ids(self, split: str | None = None, tags: Iterable[str] = ()) -> list[str]:
-        """Returns the scenarios of one split (None = all) that carry all of the tags."""
+        """Returns the scenarios of a split (None = all) that carry all tags; "test" includes "common_test" and "rare_test"."""
         wanted = set(tags)
-        return [entry.id for entry in self.entries if split in (None, entry.split) and wanted <= set(entry.tags)]
+
+        def belongs(name: str) -> bool:
+            return split is None or name == split or name.endswith(f"_{split}")
+
+        return [entry.id for entry in self.entries if belongs(entry.split) and wanted <= set(entry.tags)]
 
 
 @dataclass(frozen=True)
