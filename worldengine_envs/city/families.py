@@ -9,7 +9,7 @@ from worldengine_envs.city.driving import RED, YELLOW
 from worldengine_envs.city.exact import Draw
 from worldengine_envs.city.network import LEFT, RIGHT, STRAIGHT
 from worldengine_envs.city.scene import EGO_SIZE, START, STEP, STEPS, Scene, Unfit, axis
-from worldengine_envs.city.streets import Street, lane_path, make_street
+from worldengine_envs.city.streets import Street, lane_path, make_street, speed_table
 from worldengine_envs.scenario.types import LightState
 
 COMMON = ("lane_follow", "car_following", "turn", "stop_at_light")
@@ -117,11 +117,16 @@ def turn(draw: Draw, difficulty: float) -> Scene:
     street = make_street("crossing", draw)
     movement = draw.choice((LEFT, RIGHT))
     lane = 0 if movement == LEFT else len(street.road.forward) - 1
-    speed = street.road.profile.speed_limit * draw.uniform(0.7, 0.95)
     junction = street.junctions[street.main]
-    away = 12.0 + speed * draw.uniform(2.0, 4.0)  # from the start to the stop line
-    scene = begin(street, draw, lane, street.road.line.length - away, speed, (STRAIGHT,) * street.main + (movement,))
+    movements = (STRAIGHT,) * street.main + (movement,)
+    away = draw.uniform(3.0, 45.0)  # from the start to the stop line
+    path = lane_path(street.network, street.corridor[0].forward[lane], movements)
+    s, table = path.starts[2 * street.main + 1] - away, speed_table(path.line)
+    speed = street.road.profile.speed_limit * draw.uniform(0.7, 0.95)
+    speed = min(speed, float(table[int(s - 1.5 * table[int(s)])]))  # drivers slow down well before they turn
+    scene = begin(street, draw, lane, street.road.line.length - away, speed, movements)
     ego = scene.vehicles[0]
+    ego.desired = street.road.profile.speed_limit
     ego.wander = human(draw)
     exit_arm = junction.arms[1 if movement == LEFT else 3]
     if movement == LEFT:  # the oncoming traffic waits

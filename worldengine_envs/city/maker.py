@@ -38,7 +38,7 @@ def make_scenario(family: str, seed: int) -> Scenario:
 
 def assemble(scene: Scene, family: str, seed: int, difficulty: float) -> Scenario:
     """Returns the Scenario of a finished scene, local to the ego's position at step 0."""
-    state, _, size = scene.boxes()
+    state, _, size = (a.copy() for a in scene.boxes())
     origin = np.round(state[0, 0, :2], POSITION)
     state[:, :, :2] -= origin
     state[:, :, 2] -= 6.283185307179586 * np.rint(state[:, :, 2] / 6.283185307179586)
@@ -71,7 +71,7 @@ def assemble(scene: Scene, family: str, seed: int, difficulty: float) -> Scenari
         vector_map=vector_map,
         lights=Lights(lanes, scene.lights[group[lanes]]),
         route=route(scene, origin, vector_map),
-        split="train" if seed % 2 == 0 else "test",
+        split=f"{rarity}_{'test' if seed % 2 else 'train'}",
         tags=(family, rarity, scene.street.kind, level, *people, *solution),
         parent={"family": family, "seed": seed, "difficulty": difficulty},
     )

@@ -167,7 +167,7 @@ def _search(scene: Scene, ego, speed: float, grid: np.ndarray) -> None:
     state, turn, size = scene.boxes()
     extent = np.broadcast_to(size[:, None, :2], (len(size), STEPS, 2))
     agents = np.concatenate((state[:, :, :2], turn, extent), axis=2)
-    frenet = np.zeros((len(agents), STEPS, 5))
+    frenet = np.zeros((len(agents), STEPS, 6))
     to_path(grid, agents, frenet)
     close = np.min(np.abs(frenet[:, :, 1]) - frenet[:, :, 3], axis=1) < 6.0  # to the ego's path
     agents, frenet = np.ascontiguousarray(agents[close]), np.ascontiguousarray(frenet[close])
@@ -197,7 +197,7 @@ def _leaves_road(scene: Scene, grid, x: float, y: float, c: float, n: float, spe
     box = np.empty((1, len(ahead), 6))
     box[0, :, 0], box[0, :, 1] = x + ahead * c, y + ahead * n
     box[0, :, 2:] = c, n, LENGTH, WIDTH
-    frenet = np.zeros((1, len(ahead), 5))
+    frenet = np.zeros((1, len(ahead), 6))
     to_path(grid, box, frenet)
     right, left = _room(scene)
     return bool(np.any(frenet[0, :, 1] - frenet[0, :, 3] < right) or np.any(frenet[0, :, 1] + frenet[0, :, 3] > left))
@@ -207,9 +207,8 @@ def candidates(scene: Scene, speed: float) -> np.ndarray:
     """Returns (candidates, 8) ways of driving to try: see ``solver.roll_out``."""
     rows = []
     for brake, jerk in ((2.5, 5.0), (3.8, 8.0), (7.0, 20.0)):
-        for headway in (0.5, 1.0):
-            for foresight in (0, 10, 20, 30):
-                rows += [(part, headway, brake, foresight, 0.0, 20.0, 0.0, jerk) for part in (1.0, 0.75, 0.5)]
+        for foresight in (0, 10, 20, 30):
+            rows += [(part, 0.8, brake, foresight, 0.0, 20.0, 0.0, jerk) for part in (1.0, 0.75)]
     profile, lane = scene.street.road.profile, scene.lane
     width, count = profile.lane_width, profile.forward
     right, left = _room(scene)
@@ -220,8 +219,7 @@ def candidates(scene: Scene, speed: float) -> np.ndarray:
             continue
         for hold in (1.0, 100.0) if offset in beside else (1.0,):  # into a lane of the same direction for good
             for time in swerve_times(abs(offset), speed):
-                for brake, foresight in ((2.5, 0), (2.5, 15), (5.0, 0)):
-                    rows.append((1.0, 0.5, brake, foresight, offset, speed * time, hold * speed, 8.0))
+                rows += [(1.0, 0.6, brake, 0, offset, speed * time, hold * speed, 8.0) for brake in (2.5, 5.0)]
     return np.array(rows)
 
 

@@ -61,6 +61,7 @@ class Scene:
         self.vehicles: list[Vehicle] = []
         self.walkers: list[Walker] = []
         self.solution = ""  # how the ego of a rare scene gets through: brake or swerve
+        self._placed: tuple | None = None  # what ``prune`` has left, and its boxes
         self.lane = 0  # of the corridor, on which the ego starts, 0 = innermost
         groups = street.network.groups
         self.lights = np.full((groups, STEPS), RED, dtype=np.int8)
@@ -139,6 +140,8 @@ class Scene:
 
         Vehicles come first, in their order, then the walkers.
         """
+        if self._placed is not None and self._placed[0] == (*self.vehicles, *self.walkers):
+            return self._placed[1]
         count = len(self.vehicles)
         state = np.zeros((count + len(self.walkers), STEPS, 5))
         turn = np.zeros((len(state), STEPS, 2))
@@ -186,6 +189,8 @@ class Scene:
         first = len(self.vehicles)
         self.walkers = [w for i, w in enumerate(self.walkers) if first + i in inside]
         self.vehicles = [c for i, c in enumerate(self.vehicles) if i in inside]
+        rows = sorted(kept)
+        self._placed = ((*self.vehicles, *self.walkers), (state[rows], turn[rows], size[rows]))
 
 
 def axis(junction: Junction) -> list[int]:

@@ -10,7 +10,7 @@ from worldengine_envs.city.driving import STEP, _follow, boxes_touch
 LENGTH, WIDTH, AXLE_TO_CENTER, FRONT_OVERHANG = 5.176, 2.297, 1.461, 4.049
 # columns of a candidate
 TOO_CLOSE = 20.0  # cost of any time to collision within 0.9 s
-SWERVING = 0.45  # cost of a swerve, and of each metre of it
+SWERVING = 0.55  # cost of a swerve, and of each metre of it
 MOST_PROGRESS = 11.0  # credit that progress can give at the end, with something to spare
 SPEED, HEADWAY, BRAKE, FORESIGHT, OFFSET, DISTANCE, HOLD, JERK = range(8)
 
@@ -45,7 +45,8 @@ def _acceleration(k, s, v, left, candidate, speed, agents, frenet):
     for i in range(frenet.shape[0]):
         if frenet[i, k, 0] < s or frenet[i, k, 0] > s + 90.0:
             continue
-        for j in range(k, min(k + int(candidate[FORESIGHT]) + 1, steps), 3):
+        foresight = int(candidate[FORESIGHT]) if frenet[i, k, 5] > 0.1 else 0  # of those who keep their offset it tells nothing
+        for j in range(k, min(k + foresight + 1, steps), 3):
             if abs(frenet[i, j, 1] - left) < frenet[i, j, 3] + 0.5 * WIDTH + 0.35:
                 gap = frenet[i, k, 0] - frenet[i, k, 2] - s - FRONT_OVERHANG
                 lead = max(frenet[i, k, 4], 0.0)
@@ -67,7 +68,7 @@ def _hit(k, x, y, c, n, v, agents, steps):
             reach = 4.0 + b[4]
             if abs(b[0] - cx) > reach or abs(b[1] - cy) > reach:
                 continue
-            grow = 0.5 if j == 0 else 0.1
+            grow = 0.1 if j > 0 else (0.5 if b[5] > 1.0 else 1.0)  # more room beside people
             if boxes_touch(cx, cy, c, n, LENGTH + grow, WIDTH + grow, b[0], b[1], b[2], b[3], b[4], b[5]):
                 if j == 0:
                     return 2
@@ -90,7 +91,7 @@ def roll_out(candidate, s0, v0, cruise, start, grid, limit, agents, frenet, s, v
         grid: (points, 4) path, see ``_pose``.
         limit: (metres,) speed that bends allow [m/s].
         agents: (agents, steps, 6) x, y, cos, sin, length, width.
-        frenet: (agents, steps, 5) arclength, offset, half extents along and across the path, speed along it.
+        frenet: (agents, steps, 6) arclength, offset, half extents along and across the path, speed along it, range of the offset.
         s, v: (steps,) written.
     """
     steps = len(s)
@@ -154,9 +155,9 @@ def to_path(grid, agents, frenet):
         nearest = 0
         for k in range(steps):
             x, y = agents[i, k, 0], agents[i, k, 1]
-            low, high = (0, points) if k == 0 else (max(nearest - 12, 0), min(nearest + 13, points))
+            first, end = (0, points) if k == 0 else (max(nearest - 12, 0), min(nearest + 13, points))
             best = 1e18
-            for g in range(low, high):
+            for g in range(first, end):
                 d = (grid[g, 0] - x) * (grid[g, 0] - x) + (grid[g, 1] - y) * (grid[g, 1] - y)
                 if d < best:
                     best, nearest = d, g
@@ -170,8 +171,11 @@ def to_path(grid, agents, frenet):
             frenet[i, k, 3] = 0.5 * (agents[i, k, 4] * across + agents[i, k, 5] * along)
             if k > 0:
                 frenet[i, k, 4] = (frenet[i, k, 0] - frenet[i, k - 1, 0]) / STEP
-        if steps > 1:
-            frenet[i, 0, 4] = frenet[i, 1, 4]
+        low, high = frenet[i, 0, 1], frenet[i, 0, 1]
+        for k in range(steps):
+            low, high = min(low, frenet[i, k, 1]), max(high, frenet[i, k, 1])
+        frenet[i, :, 5] = high - low
+        frenet[i, 0, 4] = frenet[i, min(1, steps - 1), 4]
 
 
 @njit(cache=True, nogil=True)
