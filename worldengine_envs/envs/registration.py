@@ -59,7 +59,7 @@ def register_pack(pack) -> None:
 
 
 def _open_packs() -> Iterator:
-    """Yields every pack on the search path that opens; a broken one gives one warning with its name."""
+    """Yields every pack on the search path that opens; a broken one gives one warning, and an id that raises the same when made."""
     if importlib.util.find_spec("worldengine_envs.scenario.pack") is None:
         return
     from worldengine_envs.scenario.pack import Pack, find_packs
@@ -69,6 +69,7 @@ def _open_packs() -> Iterator:
             yield Pack.open(path)
         except (DataError, OSError) as error:
             warnings.warn(f"the pack at {path} is left out: {error}", RuntimeWarning, stacklevel=4)
+            _register(pack_env_id(path.name), {"pack": str(path), "observation": "state"})
 
 
 def register_packs() -> None:

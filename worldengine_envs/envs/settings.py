@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -65,7 +66,10 @@ class EnvironmentSettings:
         _choice("tracker", self.tracker, ("lqr", "perfect"))
         _choice("render_mode", self.render_mode, RENDER_MODES)
         for name, seconds in (("horizon_s", self.horizon_s), ("decision_period_s", self.decision_period_s)):
-            if seconds is not None and (seconds < STEP_S - 1e-9 or abs(seconds / STEP_S - round(seconds / STEP_S)) > 1e-6):
+            if seconds is None:
+                continue
+            steps = seconds / STEP_S if math.isfinite(seconds) else 0.0
+            if steps < 1 - 1e-8 or abs(steps - round(steps)) > 1e-6:
                 raise DataError(f"{seconds!r} is not a positive multiple of {STEP_S} s", field=name)
         if self.action != "control" and self.substeps * STEP_S > 4.0:
             raise DataError(f"{self.decision_period_s} s is longer than a plan of 4 s", field="decision_period_s")
