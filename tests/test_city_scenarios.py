@@ -23,9 +23,10 @@ def scenario(request):
     return make_scenario(*request.param)
 
 
-def boxes(scenario, k, grow=0.0):
-    """(agents,) shapely polygons at step k."""
-    state, size = scenario.tracks.state[:, k], scenario.tracks.size[:, k, :2] + grow
+def boxes(scenario, k):
+    """(present agents,) shapely polygons at step k."""
+    here = scenario.tracks.valid[:, k]
+    state, size = scenario.tracks.state[here, k], scenario.tracks.size[here, k, :2]
     cos, sin = np.cos(state[:, 2]), np.sin(state[:, 2])
     along, across = np.array([1, -1, -1, 1]) * size[:, :1] / 2, np.array([1, 1, -1, -1]) * size[:, 1:] / 2
     x = state[:, :1] + along * cos[:, None] - across * sin[:, None]
@@ -50,9 +51,27 @@ def test_nobody_touches_anybody(scenario):
         assert np.all(pairs[0] == pairs[1]), k
 
 
+def test_vehicles_keep_to_the_road(scenario):
+    area, tracks = drivable_area(scenario), scenario.tracks
+    for k in range(0, tracks.steps, 10):
+        cars = tracks.types[tracks.valid[:, k]] == AgentType.VEHICLE
+        assert shapely.covers(area, shapely.centroid(boxes(scenario, k)[cars])).all()
+    for a in range(len(tracks)):  # who is gone stays away
+        assert not np.any(np.diff(tracks.valid[a].astype(int)) > 0)
+    assert tracks.valid[0].all() and tracks.valid[:, : scenario.start_step + 1].all(axis=1).sum() >= 8
+
+
+def drivable_area(scenario):
+    m = scenario.vector_map
+    layers = (MapLayer.ROADBLOCK, MapLayer.INTERSECTION, MapLayer.DRIVABLE_AREA, MapLayer.CARPARK_AREA)
+    area = shapely.union_all([shapely.Polygon(m.polygon(row)) for row in np.flatnonzero(np.isin(m.polygon_layer, layers))])
+    shapely.prepare(area)
+    return area
+
+
 def test_vehicles_move_as_vehicles_can(scenario):
     tracks = scenario.tracks
-    cars = tracks.types == AgentType.VEHICLE
+    cars = (tracks.types == AgentType.VEHICLE) & tracks.valid.all(axis=1)
     x, y, yaw, vx, vy = np.moveaxis(tracks.state[cars], 2, 0)
     speed = vx * np.cos(yaw) + vy * np.sin(yaw)
     slip = vy * np.cos(yaw) - vx * np.sin(yaw)
@@ -92,7 +111,7 @@ def test_lights_are_obeyed(scenario):
         direction = (line[1] - line[0]) / np.hypot(*(line[1] - line[0]))
         relative = front - line[0]
         along, across = relative @ direction, relative @ np.array([-direction[1], direction[0]])
-        crosses = (along[:, :-1] < 0.0) & (along[:, 1:] >= 0.0) & (np.abs(across[:, 1:]) < 1.5)
+        crosses = tracks.valid[cars, 1:] & (along[:, :-1] < 0.0) & (along[:, 1:] >= 0.0) & (np.abs(across[:, 1:]) < 1.5)
         assert not np.any(crosses & (colours[1:] == LightState.RED)), m.lane_tokens[lane]
 
 
@@ -130,10 +149,7 @@ def test_route_is_connected_and_the_ego_is_on_it(scenario):
 
 
 def test_ego_stays_on_the_road(scenario):
-    m = scenario.vector_map
-    layers = (MapLayer.ROADBLOCK, MapLayer.INTERSECTION, MapLayer.DRIVABLE_AREA, MapLayer.CARPARK_AREA)
-    area = shapely.union_all([shapely.Polygon(m.polygon(row)) for row in np.flatnonzero(np.isin(m.polygon_layer, layers))])
-    shapely.prepare(area)
+    area = drivable_area(scenario)
     assert all(area.covers(boxes(scenario, k)[0]) for k in range(0, scenario.tracks.steps, 2))
 
 
@@ -152,9 +168,7 @@ def test_going_straight_on_fails_in_rare_scenarios(family):
     harmed = []
     for seed in range(8):
         scenario = make_scenario(family, seed)
-        k0, m = scenario.start_step, scenario.vector_map
-        layers = (MapLayer.ROADBLOCK, MapLayer.INTERSECTION, MapLayer.DRIVABLE_AREA, MapLayer.CARPARK_AREA)
-        area = shapely.union_all([shapely.Polygon(m.polygon(row)) for row in np.flatnonzero(np.isin(m.polygon_layer, layers))])
+        k0, area = scenario.start_step, drivable_area(scenario)
         state = scenario.tracks.state.copy()
         state[0, k0:] = state[0, k0]
         state[0, k0:, :2] += DT * np.arange(scenario.tracks.steps - k0)[:, None] * state[0, k0, 3:]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from worldengine_envs.city import families, rare
+from worldengine_envs.city.driving import FRONT
 from worldengine_envs.city.exact import Draw
-from worldengine_envs.city.scene import EGO_SIZE, START, STEPS, Scene, Unfit
+from worldengine_envs.city.scene import EGO_SIZE, START, Scene, Unfit
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import AgentType, Lights, Origin, Route, Scenario, Tracks
 
@@ -45,6 +46,11 @@ def assemble(scene: Scene, family: str, seed: int, difficulty: float) -> Scenari
     for k in range(5):
         state[:, :, k] = np.round(state[:, :, k], ANGLE if k == 2 else POSITION)
     size = np.round(size, POSITION)
+    valid = np.ones(state.shape[:2], dtype=bool)
+    for i, car in enumerate(scene.vehicles):  # who reaches the end of the map is gone
+        valid[i] = car.s + FRONT * car.size[0] <= scene.paths[car.path].line.length
+    state[~valid] = 0.0
+    sizes = np.where(valid[:, :, None], size[:, None, :], 0.0)
     types = [AgentType.VEHICLE] * len(scene.vehicles) + [w.type for w in scene.walkers]
     names = [o.name for o in (*scene.vehicles, *scene.walkers)]
     tokens = ("ego", *(f"{name}_{i}" for i, name in enumerate(names[1:], 1)))
@@ -52,8 +58,8 @@ def assemble(scene: Scene, family: str, seed: int, difficulty: float) -> Scenari
         tokens=tokens,
         types=np.array(types, dtype=np.int8),
         state=state,
-        size=np.ascontiguousarray(np.broadcast_to(size[:, None, :], (len(size), STEPS, 3))),
-        valid=np.ones((len(size), STEPS), dtype=bool),
+        size=sizes,
+        valid=valid,
     )
     vector_map = scene.street.network.vector_map(origin)
     group = np.array(scene.street.network.group, dtype=np.int32)

@@ -12,7 +12,7 @@ from worldengine_envs.errors import WorldEngineError
 
 # word -> (module, function or table of functions, what it does)
 COMMANDS = {
-    "packs": ("worldengine_envs.cli.packs", "SUBCOMMANDS", "list packs, show one, or check one"),
+    "packs": ("worldengine_envs.cli.packs", "SUBCOMMANDS", "list packs, show one, check one, or build one from the city"),
     "import": ("worldengine_envs.cli.import_logs", "main", "turn recorded logs into a pack"),
     "anchors": ("worldengine_envs.cli.anchors", "main", "cluster logged trajectories into a vocabulary of actions"),
 }

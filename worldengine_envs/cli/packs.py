@@ -1,4 +1,4 @@
-"""``worldengine packs list|info|verify``."""
+"""``worldengine packs list|info|verify|build``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from worldengine_envs.cli.build_pack import build
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.pack import SEARCH_PATH, Pack, find_packs
 
@@ -98,7 +99,7 @@ def verify(pack: PackArgument) -> int:
     return 0
 
 
-SUBCOMMANDS = {"list": list_packs, "info": info, "verify": verify}
+SUBCOMMANDS = {"list": list_packs, "info": info, "verify": verify, "build": build}
 
 
 def _console(stderr: bool = False):
