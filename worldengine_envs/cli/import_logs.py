@@ -47,7 +47,7 @@ def main(
         log_format: What the logs are: scenarionet (.pkl) or argoverse2 (sensor log folders).
         source: One log, or a folder of logs.
         out: Folder of the pack to write.
-        split: Split of all scenarios. Without it 4 of 5 recordings go to "train", the others to "test", by the hash of their names.
+        split: Split of all scenarios. Without it 3 of 4 recordings go to "train", the others to "test", by the hash of their names.
         horizon: Seconds that must fit after each start.
         name: Name of the pack; without it, the folder's name.
         overwrite: Replace a pack that is there.
@@ -117,18 +117,20 @@ def import_logs(
         try:
             for recording in read(log):
                 yield from _scenarios(recording, summary, split, horizon_s, attach)
-        except DataError as error:
+        except (DataError, OSError) as error:
             text = str(error)
             summary.failures.append(text if str(log) in text else f"{log}: {text}")
 
 
 def _scenarios(recording: Scenario, summary: Summary, split: str | None, horizon_s: float, attach: Attach) -> Iterator[Scenario]:
     """Yields the windows of one recording that have a reference; raises DataError where the recording itself cannot be used."""
+    from worldengine_envs.scenario.quantise import quantised
     from worldengine_envs.scenario.validation import validate
 
     if recording.id in summary.windows:
         raise DataError("a recording of this name was imported before", scenario=recording.id)
-    recording = validate(replace(recording, split=split or split_of(recording.id)))
+    # rounded first: references must hold in the world that the pack gives back
+    recording = quantised(validate(replace(recording, split=split or split_of(recording.id))))
     windows = cut_windows(recording, horizon_s)
     summary.windows[recording.id] = 0
     summary.splits[recording.id] = recording.split

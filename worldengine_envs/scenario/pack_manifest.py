@@ -197,7 +197,7 @@ def _entry_json(e: Entry) -> dict:
     if e.recipe is not None:
         content["steps_ahead"] = e.steps_ahead
     if e.reference is not None:
-        progress = {f"{h:g}": p for h, p in e.reference.progress.items()}
+        progress = {f"{h:g}": float(p) for h, p in e.reference.progress.items()}
         content["reference"] = {"source": e.reference.source, "progress": progress}
     if e.parent is not None:
         content["parent"] = e.parent

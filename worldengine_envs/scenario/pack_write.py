@@ -24,7 +24,7 @@ from worldengine_envs.scenario.pack_manifest import (
     read_manifest,
     recording_file,
 )
-from worldengine_envs.scenario.quantise import Digests, quantised_ego, quantised_reference, scenario_hash
+from worldengine_envs.scenario.quantise import Digests, quantised_ego, scenario_hash
 from worldengine_envs.scenario.recipes import recipe_of
 from worldengine_envs.scenario.types import Route, Scenario
 from worldengine_envs.scenario.validation import validate
@@ -221,7 +221,7 @@ def _labels(scenario: Scenario) -> dict:
         "id": scenario.id,
         "split": scenario.split,
         "tags": scenario.tags,
-        "reference": quantised_reference(scenario.reference),
+        "reference": scenario.reference,
         "parent": scenario.parent,
         "gaussian_scene": scenario.gaussian_scene,
     }

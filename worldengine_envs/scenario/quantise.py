@@ -16,7 +16,6 @@ from worldengine_envs.scenario.schema import FIELDS, METRE, NAMES, Field
 from worldengine_envs.scenario.types import (
     CameraRig,
     Lights,
-    ProgressReference,
     Route,
     Scenario,
     Tracks,
@@ -98,13 +97,6 @@ def quantised_ego(ego: VehicleParameters) -> VehicleParameters:
     return VehicleParameters(*(quantised_number(getattr(ego, name)) for name in EGO_FIELDS))
 
 
-def quantised_reference(reference: ProgressReference | None) -> ProgressReference | None:
-    """Returns a reference with its progress in whole millimetres."""
-    if reference is None:
-        return None
-    return ProgressReference(reference.source, {float(h): quantised_number(p) for h, p in reference.progress.items()})
-
-
 def quantised(scenario: Scenario) -> Scenario:
     """Returns the scenario that a pack gives back after ``scenario`` was written to it (its hash is the same).
 
@@ -119,7 +111,6 @@ def quantised(scenario: Scenario) -> Scenario:
         lights=quantised_part(scenario.lights),
         route=quantised_part(scenario.route),
         ego=quantised_ego(scenario.ego),
-        reference=quantised_reference(scenario.reference),
         camera_rig=None if rig is None else quantised_part(rig),
     )
 
