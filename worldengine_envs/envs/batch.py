@@ -77,16 +77,17 @@ def _plan(worlds, d, w):
 def _move(bank, worlds, d, w, k):
     """Moves world ``w`` on by one step, the ``k``-th since the decision."""
     ego = worlds.ego[w]
-    if d.kind == CONTROL:
-        acceleration, steering_rate = scaled_command(d.control[w, 0], d.control[w, 1])
-        step_world(bank, worlds, w, acceleration, steering_rate, True)
-    elif d.perfect:
+    is_control = d.kind == CONTROL
+    if d.perfect and not is_control:
         move_ego(bank, worlds, w, d.plan[w, k + 1, 0], d.plan[w, k + 1, 1], d.plan[w, k + 1, 2])
         acceleration, steering_rate = ego[AX], ego[STEERING_RATE]
     else:
-        wheel_base = bank.scenarios[worlds.scenario[w]].wheel_base
-        acceleration, steering_rate = lqr_command(ego, d.plan[w], k, d.profile[w, 0], d.profile[w, 1], wheel_base)
-        step_world(bank, worlds, w, acceleration, steering_rate, False)  # as in the scorer, a plan may lead backwards
+        if is_control:
+            acceleration, steering_rate = scaled_command(d.control[w, 0], d.control[w, 1])
+        else:
+            wheel_base = bank.scenarios[worlds.scenario[w]].wheel_base
+            acceleration, steering_rate = lqr_command(ego, d.plan[w], k, d.profile[w, 0], d.profile[w, 1], wheel_base)
+        step_world(bank, worlds, w, acceleration, steering_rate, is_control)  # as in the scorer, a plan may lead backwards
     d.command[w, 0], d.command[w, 1] = acceleration, steering_rate
 
 
