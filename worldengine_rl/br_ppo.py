@@ -14,6 +14,7 @@ For one decision with reward r, no clipping and a fixed coefficient b the optimu
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -96,9 +97,11 @@ class BRPPO(PPO):
         self.bootstrap_time_limits = bootstrap_time_limits
         self.iterations_done = 0
         self.kl_error = -1.0  # of the last rollout; at the start the policy is the reference
-        super().__init__(
-            policy, env, learning_rate, n_steps, batch_size, n_epochs, gamma=gamma, gae_lambda=gae_lambda, **ppo_arguments
-        )
+        with warnings.catch_warnings():  # a last minibatch that is smaller than the others does no harm
+            warnings.filterwarnings("ignore", message="You have specified a mini-batch size")
+            super().__init__(
+                policy, env, learning_rate, n_steps, batch_size, n_epochs, gamma=gamma, gae_lambda=gae_lambda, **ppo_arguments
+            )
         if self.use_sde:
             raise NotImplementedError("BRPPO does not support use_sde=True: the exact KL needs a plain Gaussian")
 

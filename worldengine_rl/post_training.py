@@ -47,8 +47,8 @@ def draw_scenarios(mined: Sequence[str], others: Sequence[str], settings: PostTr
     from_mined = round(settings.mined_share * settings.worlds) if mined else 0
     drawn: list[str] = []
     for pool, count in ((mined, from_mined), (others, settings.worlds - from_mined)):
-        rounds = -(-count // len(pool))
-        drawn += [pool[i] for i in np.concatenate([rng.permutation(len(pool)) for _ in range(rounds)])[:count]] if count else []
+        rounds = range(-(-count // max(len(pool), 1)))
+        drawn += [pool[i] for _ in rounds for i in rng.permutation(len(pool))][:count]
     return drawn
 
 

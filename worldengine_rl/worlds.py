@@ -100,10 +100,7 @@ class WorldFactory:
             horizon_s=self.settings.horizon_s,
             anchors=self.settings.anchors if action == "anchor" else None,
         )
-        if self._first is None:
-            self._first = envs
-        else:
-            envs.batch.share_scenarios(self._first.batch)
+        self._first = self._first or envs  # all over these packs share what is compiled
         return envs
 
     def prepare(self, scenarios: Sequence[str], on_scenario: Callable[[], None] = lambda: None) -> list[str]:
@@ -115,12 +112,11 @@ class WorldFactory:
                 self.errors[name] = first.left_out[name]
             if name not in self.errors:
                 try:
-                    first.batch.bank.add(self.packs.load(name))
+                    first.batch.load([name])
                     good.append(name)
                 except DataError as error:
                     self.errors[name] = str(error)
             on_scenario()
-        first.batch.load(good)
         return good
 
 
