@@ -88,7 +88,7 @@ def write_log(folder: Path, log: dict, name="sd_test.pkl") -> Path:
 
 
 def write_argoverse2(folder: Path, steps=101, speed=8.0, ego_box=False) -> Path:
-    """Writes a sensor log: the ego drives north-east at 45 degrees, a car keeps 20 m ahead, another stands 5 m left of the start."""
+    """Writes a sensor log: the ego drives at 45 degrees, a car keeps 20 m ahead, another stands 5 m left of the start."""
     import pyarrow as pa
     from pyarrow import feather
 
@@ -97,7 +97,11 @@ def write_argoverse2(folder: Path, steps=101, speed=8.0, ego_box=False) -> Path:
     forward, left = np.array([np.cos(yaw), np.sin(yaw)]), np.array([-np.sin(yaw), np.cos(yaw)])
     driven = speed * 0.1 * np.arange(steps)
     poses = {"timestamp_ns": stamps, "qw": np.full(steps, np.cos(yaw / 2)), "qx": np.zeros(steps), "qy": np.zeros(steps)}
-    poses |= {"qz": np.full(steps, np.sin(yaw / 2)), "tx_m": ORIGIN[0] + driven * forward[0], "ty_m": ORIGIN[1] + driven * forward[1]}
+    poses |= {
+        "qz": np.full(steps, np.sin(yaw / 2)),
+        "tx_m": ORIGIN[0] + driven * forward[0],
+        "ty_m": ORIGIN[1] + driven * forward[1],
+    }
     feather.write_feather(pa.table(poses | {"tz_m": np.zeros(steps)}), folder / "city_SE3_egovehicle.feather")
     rows = [("lead", "REGULAR_VEHICLE", t, 20.0, 0.0, (4.5, 1.9, 1.5)) for t in range(steps)]
     rows += [("parked", "REGULAR_VEHICLE", t, -driven[t], 5.0, (4.5, 1.9, 1.5)) for t in range(steps) if t % 7 != 3]
@@ -116,7 +120,13 @@ def write_argoverse2(folder: Path, steps=101, speed=8.0, ego_box=False) -> Path:
 
     def segment(number, a0, a1, b, successors):
         sides = {f"{s}_lane_boundary": points((a0, b + w), (a1, b + w)) for s, w in (("left", 1.75), ("right", -1.75))}
-        return {"id": number, "is_intersection": False, "lane_type": "VEHICLE", "successors": successors, "predecessors": []} | sides
+        return {
+            "id": number,
+            "is_intersection": False,
+            "lane_type": "VEHICLE",
+            "successors": successors,
+            "predecessors": [],
+        } | sides
 
     one, two = segment(1, -60, 40, 0.0, [2]), segment(2, 40, 200, 0.0, [])
     west = segment(3, 200, -60, 3.5, [])
@@ -124,6 +134,10 @@ def write_argoverse2(folder: Path, steps=101, speed=8.0, ego_box=False) -> Path:
     one["left_neighbor_id"] = 3  # oncoming: no neighbour in our sense
     area = {"id": 9, "area_boundary": points((-60, -2), (200, -2), (200, 8), (-60, 8))}
     crossing = {"id": 5, "edge1": points((50, -2), (50, 6)), "edge2": points((54, -2), (54, 6))}
-    content = {"lane_segments": {"1": one, "2": two, "3": west}, "drivable_areas": {"9": area}, "pedestrian_crossings": {"5": crossing}}
+    content = {
+        "lane_segments": {"1": one, "2": two, "3": west},
+        "drivable_areas": {"9": area},
+        "pedestrian_crossings": {"5": crossing},
+    }
     (folder / "map" / "log_map_archive_test.json").write_text(json.dumps(content))
     return folder

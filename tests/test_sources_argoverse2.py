@@ -111,7 +111,10 @@ def truncate(name):
         (lambda f: rewrite(f / "annotations.feather", lambda c: c.pop("width_m")), r"no column width_m"),
         (lambda f: rewrite(f / "annotations.feather", lambda c: c["qw"].__setitem__(0, 5.0)), "quaternions"),
         (lambda f: rewrite(f / "annotations.feather", lambda c: c["length_m"].__setitem__(0, -5.0)), "length_m"),
-        (lambda f: rewrite(f / "city_SE3_egovehicle.feather", lambda c: [v.__delitem__(slice(20, None)) for v in c.values()]), "cover"),
+        (
+            lambda f: rewrite(f / "city_SE3_egovehicle.feather", lambda c: [v.__delitem__(slice(20, None)) for v in c.values()]),
+            "cover",
+        ),
         (edit_map(lambda m: m["lane_segments"]["1"].pop("left_lane_boundary")), r"lane_segments\.1\.left_lane_boundary"),
         (edit_map(lambda m: m["lane_segments"].clear()), "no lane"),
         (edit_map(lambda m: m.__setitem__("drivable_areas", [1])), "drivable_areas"),

@@ -26,7 +26,14 @@ def same(a, b) -> bool:
 def test_plain_data_comes_through_every_protocol(tmp_path, protocol):
     shared = np.arange(6.0)
     data = {
-        "arrays": [shared, shared[::2], np.zeros((2, 3), order="F"), np.array([True, False]), np.array(["a", "bcd"]), np.zeros((0, 3))],
+        "arrays": [
+            shared,
+            shared[::2],
+            np.zeros((2, 3), order="F"),
+            np.array([True, False]),
+            np.array(["a", "bcd"]),
+            np.zeros((0, 3)),
+        ],
         "objects": np.array([None, "LANE_STATE_STOP", 3], dtype=object),
         "big endian": np.arange(3, dtype=">i4"),
         "scalars": (np.float32(1.5), np.int64(-7), True, None, 2**70, 1e-300, "text \u00e4", b"bytes", b""),

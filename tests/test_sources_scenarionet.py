@@ -71,7 +71,9 @@ def test_a_lane_change_is_on_the_centreline(tmp_path):
     state["position"][:, 1] += 3.5 / (1 + np.exp(-(np.arange(101) - 50) / 5))
     r = read(tmp_path, log)
     line = r.route.centerline
-    assert abs(np.interp(10, line[:, 0], line[:, 1])) < 0.01 and np.interp(75, line[:, 0], line[:, 1]) == pytest.approx(3.5, abs=0.01)
+    assert abs(np.interp(10, line[:, 0], line[:, 1])) < 0.01 and np.interp(75, line[:, 0], line[:, 1]) == pytest.approx(
+        3.5, abs=0.01
+    )
     assert np.abs(np.diff(line[:, 2])).max() < 0.15 and np.abs(line[:, 2]).max() < 0.5
 
 
@@ -185,7 +187,11 @@ def test_lights_by_name_and_by_number(tmp_path, states, lane_field):
     r = read(tmp_path, straight_log(dynamic_map_states={"b": light, "nowhere": light | {"lane": "q"}}))
     assert r.lights.lanes.tolist() == [lane_row(r, "b")]
     state = r.lights.state[0]
-    assert (state[:59] == LightState.RED).all() and (state[61:89] == LightState.UNKNOWN).all() and (state[91:] == LightState.GREEN).all()
+    assert (
+        (state[:59] == LightState.RED).all()
+        and (state[61:89] == LightState.UNKNOWN).all()
+        and (state[91:] == LightState.GREEN).all()
+    )
 
 
 def broken(change):
@@ -235,7 +241,9 @@ def test_bad_fields_are_named_with_the_file(tmp_path, change, field):
 
 def test_invalid_steps_may_hold_anything(tmp_path):
     log = straight_log()
-    log["tracks"]["lead"]["state"]["position"] = np.where(np.arange(101)[:, None] < 50, log["tracks"]["lead"]["state"]["position"], np.nan)
+    log["tracks"]["lead"]["state"]["position"] = np.where(
+        np.arange(101)[:, None] < 50, log["tracks"]["lead"]["state"]["position"], np.nan
+    )
     log["tracks"]["lead"]["state"]["valid"] = np.arange(101) < 50
     r = read(tmp_path, log)
     assert r.tracks.valid[1].sum() == 50

@@ -18,6 +18,7 @@ from worldengine_envs.sources.optional import require
 INTERSECTION_REACH_M = 15.0  # how far an intersection reaches past the outermost place where connectors cross
 SEAM_M = 0.15  # gaps between neighbouring lanes up to twice this wide are road
 SWEEP_MARGIN_M = 0.3  # beside the box of a vehicle that drove there
+SPECK_M2, SMALLEST_HOLE_M2 = 0.05, 0.25
 OVERLAP_M = 0.01  # pieces of a cut area overlap by this, so that no point lies on a seam (borders count as outside)
 
 
@@ -106,23 +107,34 @@ def area_of_rings(rings: list[np.ndarray]):
 
 
 def simple_rings(area) -> list[np.ndarray]:
-    """Returns open rings (n, 2) without holes that cover an area: it is cut in two through its largest hole until none is left."""
+    """Returns open rings (n, 2) without holes that cover an area but for specks below 0.05 m2 and with holes below 0.25 m2 filled.
+
+    The area is cut in two across its largest hole until no hole is left.
+    """
     shapely = require("shapely")
     todo, out = [area], []
     while todo:
         geometry = todo.pop()
         if hasattr(geometry, "geoms"):
             todo.extend(geometry.geoms)
-        elif geometry.geom_type != "Polygon" or geometry.area < 0.05:
+        elif geometry.geom_type != "Polygon" or geometry.area < SPECK_M2:
             continue
-        elif not geometry.interiors:
-            out.append(np.asarray(geometry.exterior.coords)[:-1])
         else:
-            x0, y0, x1, y1 = geometry.bounds
-            hole = max(geometry.interiors, key=lambda ring: shapely.Polygon(ring).area).centroid
-            if x1 - x0 >= y1 - y0:
-                halves = [(x0, y0, hole.x + OVERLAP_M, y1), (hole.x - OVERLAP_M, y0, x1, y1)]
+            holes = [hole for hole in map(shapely.Polygon, geometry.interiors) if hole.area >= SMALLEST_HOLE_M2]
+            if holes:
+                todo.extend(_halves(geometry, max(holes, key=lambda hole: hole.area)))
             else:
-                halves = [(x0, y0, x1, hole.y + OVERLAP_M), (x0, hole.y - OVERLAP_M, x1, y1)]
-            todo.extend(geometry.intersection(shapely.box(*half)) for half in halves)
+                out.append(np.asarray(geometry.exterior.coords)[:-1])
     return out
+
+
+def _halves(polygon, hole):
+    """Cuts a polygon through the middle of a hole, across its longer side, so that both halves have it open."""
+    shapely = require("shapely")
+    (x0, y0, x1, y1), (left, low, right, high) = polygon.bounds, hole.bounds
+    x, y = (left + right) / 2, (low + high) / 2
+    if right - left >= high - low:
+        halves = [(x0, y0, x + OVERLAP_M, y1), (x - OVERLAP_M, y0, x1, y1)]
+    else:
+        halves = [(x0, y0, x1, y + OVERLAP_M), (x0, y - OVERLAP_M, x1, y1)]
+    return [polygon.intersection(shapely.box(*half)) for half in halves]

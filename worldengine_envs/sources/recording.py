@@ -16,6 +16,7 @@ from worldengine_envs.sources.tracks import RawTrack, build_tracks, clean_ego, h
 
 LIGHT_HOLD_S = 1.0  # an observed light keeps its colour for so long when it is not seen again
 MIN_STEPS = 2
+MAX_CELLS = 10_000_000  # steps times tracks, about 1 GB
 
 
 @dataclass
@@ -57,6 +58,8 @@ def make_recording(raw: RawRecording) -> Scenario:
     grid = step_times(ego.time)
     if len(grid) < MIN_STEPS:
         raise DataError(f"the ego is recorded for {len(grid)} steps of 0.1 s", field="tracks")
+    if len(grid) * (1 + len(raw.tracks)) > MAX_CELLS:
+        raise DataError(f"{len(grid)} steps of {1 + len(raw.tracks)} tracks are too many", field="tracks", remedy="Cut the log")
     if raw.sample_s < 0.09 or raw.sample_s > 0.11:
         derived.add("resampled")
     offset = ego.xy[0].copy()

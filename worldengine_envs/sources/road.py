@@ -15,6 +15,7 @@ from worldengine_envs.sources.lane_shapes import clean_line, clean_ring, complet
 from worldengine_envs.sources.optional import require
 
 MAP_RADIUS_M = 200.0  # how far from the ego's path the map is kept
+MAX_LANE_M = 10_000.0  # a longer lane is an error in the file
 MAX_LANE_M = 10_000.0  # a longer lane is a mistake, and would be resampled to any number of points
 
 
@@ -87,6 +88,9 @@ def _usable(lanes: list[RawLane], near) -> list[RawLane]:
         center, keep = clean_line(lane.center)
         if center is None or lane.token in seen or not near.intersects(shapely.LineString(center)):
             continue
+        length = np.hypot(*np.diff(center, axis=0).T).sum()
+        if length > MAX_LANE_M:
+            raise DataError(f"is {length:.3g} m long, more than {MAX_LANE_M:g}", field=f"lane {lane.token[:60]}")
         if (length := shapely.LineString(center).length) > MAX_LANE_M:
             raise DataError(f"lane {lane.token[:80]} is {length:.6g} m long", field="map_features")
         lane.center = center

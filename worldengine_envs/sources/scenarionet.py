@@ -13,7 +13,7 @@ from worldengine_envs.scenario.types import AgentType, LightState, Scenario, Veh
 from worldengine_envs.sources.areas import area_of_rings
 from worldengine_envs.sources.optional import require
 from worldengine_envs.sources.pickles import load_pickle
-from worldengine_envs.sources.recording import RawRecording, make_recording
+from worldengine_envs.sources.recording import RawRecording, clean_id, make_recording
 from worldengine_envs.sources.road import RawLane, RawRoad
 from worldengine_envs.sources.tracks import RawTrack, forward_differences
 
@@ -71,20 +71,20 @@ def scenarionet_files(source: str | Path) -> list[Path]:
 
 def _read(data, path: Path) -> RawRecording:
     metadata = _part(data, "metadata", dict)
-    dataset = str(metadata.get("dataset") or ("nuscenes" if "nuscenes" in str(data.get("version", "")) else "scenarionet"))
-    name = str(data.get("id") or metadata.get("scenario_id") or path.stem)
+    dataset = _text(metadata.get("dataset")) or ("nuscenes" if "nuscenes" in _text(data.get("version")) else "scenarionet")
+    name = _text(data.get("id")) or _text(metadata.get("scenario_id")) or path.stem
     tracks, features = _part(data, "tracks", dict), _part(data, "map_features", dict)
     for field, some, limit in (("tracks", tracks, MAX_TRACKS), ("map_features", features, MAX_FEATURES)):
         if len(some) > limit:
             raise DataError(f"{len(some)} entries, more than {limit}", field=field)
-    ego_key = metadata.get("sdc_id")
-    ego_key = ego_key if ego_key in tracks else str(ego_key)
+    tracks = {str(key): track for key, track in tracks.items()}
+    ego_key = _text(metadata.get("sdc_id"))
     if ego_key not in tracks:
-        raise DataError(f"{str(ego_key)[:60]!r} is no track", field="metadata.sdc_id", remedy="It names the ego's track")
+        raise DataError(f"{ego_key[:60]!r} is no track", field="metadata.sdc_id", remedy="It names the ego's track")
     derived: set[str] = set()
     time = _times(data, metadata, tracks[ego_key])
-    raw = {str(key): _track(str(key), track, time, is_ego=key == ego_key) for key, track in tracks.items()}
-    ego_track = raw.pop(str(ego_key))
+    raw = {key: _track(key, track, time, is_ego=key == ego_key) for key, track in tracks.items()}
+    ego_track = raw.pop(ego_key)
     if ego_track is None:
         raise DataError("the ego is valid in no step", field=f"tracks.{ego_key}.state.valid")
     others = [track for track in raw.values() if track is not None]
@@ -95,18 +95,23 @@ def _read(data, path: Path) -> RawRecording:
     return RawRecording(
         name=name,
         dataset=dataset,
-        token=str(metadata.get("scenario_token") or metadata.get("scenario_id") or name)[:256],
+        token=_text(metadata.get("scenario_token")) or name,
         licence=LICENCES.get(dataset, "unknown"),
         ego=_ego_vehicle(ego_track, derived),
         ego_track=ego_track,
         tracks=others,
         sample_s=float(np.median(np.diff(time))),
         road=_road(features, nuscenes, derived),
-        lights=_lights(data.get("dynamic_map_states") or {}, time, len(time)),
+        lights=_lights(data.get("dynamic_map_states"), time, len(time)),
         ego_reference="rear_axle" if nuscenes else "center",  # nuScenes' ego poses are those of the rear axle
-        tags=(dataset,),
+        tags=(clean_id(dataset),),
         derived=derived,
     )
+
+
+def _text(value) -> str:
+    """Returns a name that may be text or a number, at most 200 characters, else nothing."""
+    return str(value)[:200] if isinstance(value, str | int | np.integer) else ""
 
 
 def _part(data, field: str, kind: type):
@@ -302,6 +307,10 @@ def _tokens(names) -> list[str]:
 
 def _lights(states, time, steps) -> dict:
     out = {}
+    if states is None:
+        return out
+    if not isinstance(states, dict):
+        raise DataError(f"{type(states).__name__} instead of dict", field="dynamic_map_states")
     for key, light in states.items():
         state = light.get("state") if isinstance(light, dict) else None
         colours = state.get("object_state") if isinstance(state, dict) else None

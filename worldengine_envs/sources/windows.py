@@ -60,7 +60,7 @@ def _ego_gap(window: Scenario, horizon_s: float) -> str | None:
     return f"the ego is missing in {missing} of the {len(needed)} steps that are needed" if missing else None
 
 
-def split_of(recording: str, splits: tuple[tuple[str, float], ...] = (("train", 0.8), ("test", 0.2))) -> str:
+def split_of(recording: str, splits: tuple[tuple[str, float], ...] = (("train", 0.75), ("test", 0.25))) -> str:
     """Returns the split of a recording by the hash of its name, the same on every machine.
 
     Args:
