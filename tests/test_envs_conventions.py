@@ -192,3 +192,16 @@ def test_render_is_a_picture_only_when_asked():
     assert before.dtype == np.uint8 and before.shape == (400, 400, 3)
     env.step(np.ones(2))
     assert (env.render() != before).any()
+
+
+def test_environments_of_one_pack_share_what_is_compiled(packs):
+    one, two = (gym.make("WorldEngine/small-v0").unwrapped for _ in range(2))
+    other = gym.make("WorldEngine/small-v0", traffic="idm").unwrapped
+    assert one.batch.library is two.batch.library is not other.batch.library
+    one.reset(options={"scenario": "a_015"})
+    two.reset(options={"scenario": "b_015"})
+    assert len(one.batch.scenarios) == 2
+    a, b = one.step(np.ones(2)), gym.make("WorldEngine/small.a_015-v0").unwrapped
+    b.reset()
+    for name, value in b.step(np.ones(2))[0].items():
+        np.testing.assert_array_equal(value, a[0][name])

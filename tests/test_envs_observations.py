@@ -6,7 +6,7 @@ from factory import Agent, moved, straight_scenario
 from shapely.geometry import LineString, Point
 
 from worldengine_envs.envs.driving_env import DrivingEnv
-from worldengine_envs.envs.map_tables import nearest_points
+from worldengine_envs.envs.map_tables import nearest_points, sample_lanes
 from worldengine_envs.envs.observations import AGENTS, LIMIT, SHAPES
 from worldengine_envs.scenario.types import AgentType, LightState
 
@@ -126,11 +126,23 @@ def test_observations_stay_in_their_space(action):
         assert all(np.abs(value).max() <= LIMIT for value in observation.values())
 
 
+def test_lane_points_are_the_middles_of_equal_pieces():
+    vector_map = moved(straight_scenario(lanes=2), 0.4, 3.0, 7.0).vector_map
+    points, lanes = sample_lanes(vector_map, 5.0)
+    for lane in range(vector_map.num_lanes):
+        line = LineString(vector_map.lane_centerline(lane))
+        mine = points[lanes == lane]
+        assert len(mine) == round(line.length / 5.0)
+        expected = [line.interpolate((i + 0.5) * line.length / len(mine)) for i in range(len(mine))]
+        np.testing.assert_allclose(mine[:, :2], [(p.x, p.y) for p in expected], atol=1e-9)
+        np.testing.assert_allclose(mine[:, 2], 0.4, atol=1e-9)
+
+
 def test_nearest_points_are_the_nearest():
     rng = np.random.default_rng(0)
     points, centers = rng.uniform(-100, 100, (500, 2)), rng.uniform(-80, 80, (20, 2))
     out = np.empty((20, 16), np.int64)
-    nearest_points(centers, points, 30.0, out)
+    nearest_points(centers, points, 30.0, np.empty(16, np.int64), out)
     for center, found in zip(centers, out, strict=True):
         distance = np.hypot(*(points - center).T)
         expected = np.argsort(distance)[:16]

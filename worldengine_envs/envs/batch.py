@@ -17,10 +17,9 @@ from worldengine_envs.envs.actions import (
     plan_from_poses,
     scaled_command,
 )
-from worldengine_envs.envs.map_tables import MapTableBuilder
+from worldengine_envs.envs.library import library
 from worldengine_envs.envs.observations import make_observation, write_observation
 from worldengine_envs.envs.selection import Selection
-from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import STEP_S, Scenario
 from worldengine_envs.scoring.live import has_failed, live_reset, live_update, make_live_score
 from worldengine_envs.simulation.bank import ScenarioBank
@@ -144,11 +143,8 @@ class WorldBatch:
 
     def __init__(self, selection: Selection, num_worlds, horizon_s, traffic, kind, substeps, perfect=False, vocabulary=None):
         self.selection, self.num_worlds, self.kind = selection, num_worlds, kind
-        self.traffic = traffic
         self.horizon_s, self.horizon_steps = horizon_s, round(horizon_s / STEP_S)
-        self.bank, self._tables = ScenarioBank(horizon_s, traffic), MapTableBuilder()
-        self.scenarios: list[Scenario] = []  # by row of the bank
-        self._rows: dict[str, int] = {}
+        self.library = library(selection.pack, horizon_s, traffic)
         w = num_worlds
         self.worlds = make_worlds(w, 1, self.horizon_steps)
         self.score = make_live_score(w, 1, self.horizon_steps)
@@ -173,54 +169,34 @@ class WorldBatch:
             terminated=np.zeros(w, np.bool_),
             truncated=np.zeros(w, np.bool_),
         )
-        self._arguments, self._compiled = None, 0
+
+    @property
+    def bank(self) -> ScenarioBank:
+        """Everything compiled so far, by this and other batches of the same pack, horizon and traffic."""
+        return self.library.bank
+
+    @property
+    def scenarios(self) -> list[Scenario]:
+        """Scenarios by row of the bank."""
+        return self.library.scenarios
 
     def load(self, ids: list[str]) -> None:
-        """Compiles the scenarios of these ids that are not there yet.
+        """Compiles the scenarios of these ids that are not there yet and makes room for their agents.
 
         Raises:
             DataError: One cannot be read or compiled.
         """
-        new = []
-        for name in dict.fromkeys(ids):
-            if name not in self._rows:
-                scenario = self.selection.pack.load(name)
-                row = self.bank.add(scenario)
-                if row != len(self.scenarios) + len(new):
-                    raise DataError("it is in the pack twice", scenario=name)
-                new.append(scenario)
-                self._rows[name] = row
-        if new:
-            self._tables.extend(self.bank.arrays, new)
-            self.scenarios.extend(new)
-        if self._compiled != len(self.scenarios):  # also where a batch that shares the scenarios has compiled more
-            self._make_room()
-
-    def _make_room(self) -> None:
+        self.library.load(ids)
         if self.bank.max_agents > self.worlds.present.shape[1]:
             room = max(self.bank.max_agents, 2 * self.worlds.present.shape[1])
             self.worlds = _grown(make_worlds(self.num_worlds, room, self.horizon_steps), self.worlds)
             self.score = _grown(make_live_score(self.num_worlds, room, self.horizon_steps), self.score)
-        self._arguments, self._compiled = None, len(self.scenarios)
-
-    def share_scenarios(self, other: WorldBatch) -> None:
-        """Uses the compiled scenarios of another batch, now and in future, instead of compiling them again.
-
-        Raises:
-            ValueError: The other one has another pack, horizon or traffic.
-        """
-        mine, theirs = (self.selection.pack, self.horizon_s, self.traffic), (other.selection.pack, other.horizon_s, other.traffic)
-        if mine[0] is not theirs[0] or mine[1:] != theirs[1:]:
-            raise ValueError("only batches over the same open pack, horizon and traffic can share scenarios")
-        self.bank, self._tables, self.scenarios, self._rows = other.bank, other._tables, other.scenarios, other._rows
-        self._make_room()
 
     @property
     def arguments(self) -> tuple:
         """bank, worlds, score, tables, decisions, observation: what kernels over worlds take."""
-        if self._arguments is None:
-            self._arguments = (self.bank.arrays, self.worlds, self.score, self._tables.arrays, self.decisions, self.observation)
-        return self._arguments
+        bank, tables = self.library.arrays
+        return bank, self.worlds, self.score, tables, self.decisions, self.observation
 
     def begin(self, worlds: np.ndarray, ids: list[str]) -> None:
         """Resets worlds (n,) to the scenarios of these ids (n)."""
@@ -228,7 +204,7 @@ class WorldBatch:
         d = self.decisions
         d.active[:] = False
         d.active[worlds] = True
-        d.row[worlds] = [self._rows[name] for name in ids]
+        d.row[worlds] = [self.library.row(name) for name in ids]
         run_over_worlds(begin_worlds, self.num_worlds, *self.arguments)
 
     def drive(self, active: np.ndarray | bool, actions: np.ndarray) -> None:
@@ -254,7 +230,7 @@ class WorldBatch:
 
     def scenario(self, scenario_id: str) -> Scenario:
         """Returns a scenario that is compiled, by its id."""
-        return self.scenarios[self._rows[scenario_id]]
+        return self.scenarios[self.library.row(scenario_id)]
 
     def scenario_of(self, w: int) -> Scenario:
         """Returns the scenario that world ``w`` is in."""

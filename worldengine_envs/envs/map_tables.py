@@ -11,8 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from worldengine_envs.scenario.types import Scenario, VectorMap
-from worldengine_envs.simulation.kernels import allocating_kernel
-from worldengine_envs.simulation.map_index import is_drivable, lanes_at
+from worldengine_envs.simulation.kernels import kernel
+from worldengine_envs.simulation.map_index import MAX_LANES_AT_POINT, is_drivable, lanes_at
 from worldengine_envs.simulation.tables import GrowingTable
 
 MAP_POINTS = 64  # lane points in an observation
@@ -79,17 +79,12 @@ class MapTableBuilder:
     def _add_map(self, index, m: int, vector_map: VectorMap) -> tuple[int, np.ndarray]:
         """Returns the first row of the map's lane points and the lane (points,) of each."""
         if id(vector_map) not in self._maps:
-            rows, lanes = [], []
-            for lane in range(vector_map.num_lanes):
-                line = resample(vector_map.lane_centerline(lane), LANE_SPACING_M, middle=True)
-                rows.append(np.column_stack([line, np.full(len(line), float(vector_map.lane_is_connector[lane]))]))
-                lanes.append(np.full(len(line), lane))
-            points = np.concatenate(rows) if rows else np.zeros((0, 4))
-            room = np.empty((len(points), 2))
+            points, lanes = sample_lanes(vector_map, LANE_SPACING_M)
+            room, yaw = np.empty((len(points), 2)), points[:, 2]
             measure_room(index, m, points, room)
-            yaw = points[:, 2]
-            first = self._tables["point"].append(np.column_stack([points[:, :2], np.cos(yaw), np.sin(yaw), room, points[:, 3]]))
-            self._maps[id(vector_map)] = vector_map, first, np.concatenate(lanes) if lanes else np.zeros(0, int)
+            connector = vector_map.lane_is_connector[lanes].astype(float)
+            first = self._tables["point"].append(np.column_stack([points[:, :2], np.cos(yaw), np.sin(yaw), room, connector]))
+            self._maps[id(vector_map)] = vector_map, first, lanes
         return self._maps[id(vector_map)][1:]
 
     def _add_scenario(self, index, m: int, scenario: Scenario, first: int, lanes: np.ndarray) -> None:
@@ -101,12 +96,13 @@ class MapTableBuilder:
         lane_of_polygon[vector_map.lane_polygon] = np.arange(vector_map.num_lanes)
         on_route = np.zeros(vector_map.num_lanes, np.bool_)
         on_route[scenario.route.lanes] = True
-        limits_along(index, m, route, lane_of_polygon, on_route, vector_map.lane_speed_limit, limit)
+        polygons = np.empty(MAX_LANES_AT_POINT, np.int32)
+        limits_along(index, m, route, lane_of_polygon, on_route, vector_map.lane_speed_limit, polygons, limit)
         route_start = tables["route"].append(np.column_stack([route, room, limit]))
         points = tables["point"].data[first : first + len(lanes), :2]
         stations = np.minimum(np.arange(0, len(route), STATION_EVERY) + round(AHEAD_M / ROUTE_SPACING_M), len(route) - 1)
         found = np.empty((len(stations), MAP_POINTS), np.int64)
-        nearest_points(route[stations, :2], points, REACH_M, found)
+        nearest_points(route[stations, :2], points, REACH_M, np.empty(MAP_POINTS, np.int64), found)
         light_of_lane = np.full(vector_map.num_lanes, -1)
         light_of_lane[scenario.lights.lanes] = np.arange(len(scenario.lights.lanes))
         lane, near = np.append(lanes, 0)[found], np.zeros(found.shape, NEAR)
@@ -116,28 +112,35 @@ class MapTableBuilder:
         tables["places"].append(np.array([(route_start, len(route), tables["near"].append(near))], PLACE))
 
 
-def resample(xy: np.ndarray, spacing: float, middle: bool = False) -> np.ndarray:
-    """Returns (points, 3) x, y [m], yaw [rad, unwrapped] along a polyline (n, 2), `spacing` apart from its start.
-
-    With ``middle`` the spacing is adapted to the length and points lie in the middle of equal pieces.
-    """
+def resample(xy: np.ndarray, spacing: float) -> np.ndarray:
+    """Returns (points, 3) x, y [m], yaw [rad] every `spacing` metres along a polyline (n, 2), at least two points."""
     s = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(xy, axis=0).T))])
-    keep = np.concatenate([[True], np.diff(s) > 1e-6])  # repeated points have no direction
-    xy, s = xy[keep], s[keep]
-    if len(s) < 2:
-        return np.zeros((0, 3)) if middle else np.array([[*xy[0], 0.0], [*xy[0], 0.0]])
-    pieces = max(round(s[-1] / spacing), 1)
-    if middle:
-        at = (np.arange(pieces) + 0.5) * s[-1] / pieces
-    else:
-        at = np.arange(max(math.floor(s[-1] / spacing) + 1, 2)) * spacing
-    steps = np.diff(xy, axis=0)
-    yaw = np.unwrap(np.arctan2(steps[:, 1], steps[:, 0]))
-    piece = np.clip(np.searchsorted(s, at, side="right") - 1, 0, len(s) - 2)
-    return np.column_stack([np.interp(at, s, xy[:, 0]), np.interp(at, s, xy[:, 1]), yaw[piece]])
+    at = np.arange(max(math.floor(s[-1] / spacing) + 1, 2)) * spacing
+    return np.column_stack([np.interp(at, s, xy[:, 0]), np.interp(at, s, xy[:, 1]), _directions(xy, s, at)])
 
 
-@allocating_kernel
+def _directions(xy: np.ndarray, s: np.ndarray, at: np.ndarray) -> np.ndarray:
+    """Returns the direction [rad] of the pieces of a polyline with arclengths `s` at arclengths `at`; repeated points have none."""
+    piece = np.clip(np.searchsorted(s, at, side="right") - 1, 0, np.flatnonzero(np.diff(s, append=s[-1]) > 1e-9).max(initial=0))
+    step = xy[np.minimum(piece + 1, len(xy) - 1)] - xy[piece]
+    return np.arctan2(step[:, 1], step[:, 0])
+
+
+def sample_lanes(vector_map: VectorMap, spacing: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (points, 3) x, y [m], yaw [rad] in the middle of pieces of about `spacing` metres of all lanes, and their lanes."""
+    xy, offsets = vector_map.centerline, vector_map.centerline_offsets
+    steps = np.hypot(*np.diff(xy, axis=0).T) if len(xy) else np.zeros(0)
+    steps[offsets[1:-1] - 1] = 0.0  # no way leads from the end of a lane to the start of the next one
+    s = np.concatenate([[0.0], np.cumsum(steps)])
+    start, length = s[offsets[:-1]], s[offsets[1:] - 1] - s[offsets[:-1]]
+    pieces = np.where(length > 1e-6, np.maximum(np.rint(length / spacing), 1), 0).astype(np.int64)
+    lanes = np.repeat(np.arange(len(pieces)), pieces)
+    number = np.arange(len(lanes)) - np.repeat(np.cumsum(pieces) - pieces, pieces)
+    at = start[lanes] + (number + 0.5) * length[lanes] / pieces[lanes]
+    return np.column_stack([np.interp(at, s, xy[:, 0]), np.interp(at, s, xy[:, 1]), _directions(xy, s, at)]), lanes
+
+
+@kernel
 def measure_room(index, m, points, out):
     """Writes how far the drivable area reaches to the left and right of points (n, 3 or more) x, y, yaw to ``out`` (n, 2) [m].
 
@@ -154,7 +157,7 @@ def measure_room(index, m, points, out):
                 out[i, side] = max(out[i, side], _reach(index, m, x, y, -sign * sin, sign * cos))
 
 
-@allocating_kernel
+@kernel
 def _reach(index, m, x, y, nx, ny):
     """How far one can go from (x, y) along a unit vector on the drivable area: steps of ROOM_STEP_M, then bisection to 1 cm [m]."""
     if not is_drivable(index, m, x, y):
@@ -173,10 +176,12 @@ def _reach(index, m, x, y, nx, ny):
     return inside
 
 
-@allocating_kernel
-def limits_along(index, m, points, lane_of_polygon, on_route, limits, out):
-    """Writes the speed limit [m/s] at points (n, 2 or more) to ``out`` (n,): of a lane on the route, else of any lane, else NaN."""
-    polygons = np.empty(16, np.int32)
+@kernel
+def limits_along(index, m, points, lane_of_polygon, on_route, limits, polygons, out):
+    """Writes the speed limit [m/s] at points (n, 2 or more) to ``out`` (n,): of a lane on the route, else of any lane, else NaN.
+
+    ``polygons`` (MAX_LANES_AT_POINT,) int32 is overwritten.
+    """
     for i in range(len(points)):
         out[i] = math.nan
         best = False
@@ -186,14 +191,14 @@ def limits_along(index, m, points, lane_of_polygon, on_route, limits, out):
                 out[i], best = limits[lane], on_route[lane]
 
 
-@allocating_kernel
-def nearest_points(centers, points, reach, out):
+@kernel
+def nearest_points(centers, points, reach, best, out):
     """Writes the rows of the points (n, 2) nearest to each centre (c, 2), nearest first, to ``out`` (c, k); -1 = none within reach.
 
-    Distances are compared in millimetres and ties go to the lower row, so that rounding does not decide.
+    Distances are compared in millimetres and ties go to the lower row, so that rounding does not decide. ``best`` (k,) int64 is
+    overwritten.
     """
     k = out.shape[1]
-    best = np.empty(k, np.int64)
     for c in range(len(centers)):
         count = 0
         for i in range(len(points)):
