@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from worldengine_rl.statistics import bootstrap_mean, paired_difference
+from worldengine_rl.statistics import bootstrap_mean, crossed_mean, paired_difference
 
 
 def test_interval_agrees_with_scipy_and_the_normal_theory():
@@ -47,3 +47,14 @@ def test_what_did_not_run_never_reaches_an_average():
     with pytest.raises(ValueError, match="1 of 3"):
         bootstrap_mean([1.0, float("nan"), 0.0])
     assert bootstrap_mean([]).n == 0 and str(bootstrap_mean([])) == "–"
+
+
+def test_crossed_interval_grows_with_the_spread_between_seeds():
+    rng = np.random.default_rng(0)
+    scenarios = rng.normal(size=400)
+    alike = np.stack([scenarios] * 5)
+    single, crossed = bootstrap_mean(scenarios), crossed_mean(alike)
+    np.testing.assert_allclose([crossed.mean, crossed.low, crossed.high], [single.mean, single.low, single.high], atol=0.02)
+    apart = crossed_mean(alike + np.array([-0.4, -0.2, 0.0, 0.2, 0.4])[:, None])
+    expected = np.hypot(scenarios.std() / 20, np.std([-0.4, -0.2, 0.0, 0.2, 0.4]) / np.sqrt(5)) * 2 * 1.96
+    assert apart.high - apart.low == pytest.approx(expected, rel=0.1)

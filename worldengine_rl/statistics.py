@@ -58,3 +58,21 @@ def paired_difference(
     return bootstrap_mean(
         [after[key] - before[key] for key in shared], None if groups is None else [groups[key] for key in shared], **options
     )
+
+
+def crossed_mean(values: np.ndarray, *, resamples: int = 4000, level: float = 0.95, seed: int = 0) -> Estimate:
+    """Returns the mean of (seeds, scenarios) values with an interval that covers new seeds as well as new scenarios.
+
+    Both are drawn with replacement, each by itself (the pigeonhole bootstrap of Owen 2007 for crossed designs); ``n`` is the number
+    of scenarios.
+    """
+    values = np.asarray(values, dtype=np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError(f"{int((~np.isfinite(values)).sum())} of {values.size} values are not finite")
+    random = np.random.default_rng(seed)
+    means = np.empty(resamples)
+    for i in range(resamples):
+        rows, columns = (random.integers(size, size=size) for size in values.shape)
+        means[i] = values[np.ix_(rows, columns)].mean()
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(float(values.mean()), float(low), float(high), values.shape[1])
