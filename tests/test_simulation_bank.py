@@ -125,6 +125,12 @@ def test_what_cannot_be_compiled_is_refused():
         ScenarioBank(4.0).add(replace(scenario, tracks=replace(scenario.tracks, state=state)))
     with pytest.raises(DataError, match=r"tracks.size.*shape"):
         ScenarioBank(4.0).add(replace(scenario, tracks=replace(scenario.tracks, size=scenario.tracks.size[:, :-1])))
+    line = scenario.vector_map.centerline.copy()
+    line[3, 0] = np.inf
+    bank = ScenarioBank(4.0)
+    with pytest.raises(DataError, match=r"vector_map.centerline.*1 values are not finite"):
+        bank.add(replace(scenario, vector_map=replace(scenario.vector_map, centerline=line)))
+    assert bank.add(scenario) == 0 and len(bank.arrays.maps) == len(bank.arrays.map_index.origin) == 1  # nothing is left of it
 
 
 def test_a_table_is_bounded_before_it_is_allocated(monkeypatch):

@@ -216,3 +216,13 @@ def test_longer_horizons_and_other_starts():
     agents, present = drive(bank, worlds, 150)
     assert present[:, 1].all()
     np.testing.assert_array_equal(agents[:, 1, :5], scenario.tracks.state[1, 20:171])
+
+
+def test_a_world_at_its_horizon_stays_as_it_is():
+    bank, worlds = start(straight_scenario([Agent(30, 3.5, 5.0)]))
+    drive(bank, worlds, 40)
+    before = [array.copy() for array in worlds]
+    drive(bank, worlds, 3)
+    move_ego(bank, worlds, 0, 0.0, 0.0, 0.0)
+    for old, new in zip(before, worlds, strict=True):
+        np.testing.assert_array_equal(old, new)

@@ -17,7 +17,7 @@ from worldengine_envs.scenario.types import STEP_S, AgentType, Scenario, VectorM
 from worldengine_envs.simulation.idm import parameter_table
 from worldengine_envs.simulation.map_index import MapIndex, MapIndexBuilder
 from worldengine_envs.simulation.paths import build_path, is_static, nearest_lane, straight_segments
-from worldengine_envs.simulation.recordings import check_tracks, compile_lights, compile_log
+from worldengine_envs.simulation.recordings import check_lanes, check_tracks, compile_lights, compile_log
 from worldengine_envs.simulation.stop_lines import governed_lanes, stop_lines
 from worldengine_envs.simulation.tables import GrowingTable
 
@@ -206,7 +206,7 @@ class ScenarioBank:
                 remedy="Choose a shorter horizon or leave the scenario out",
             )
         self._bank = None
-        map_row = self._add_map(scenario.vector_map)
+        map_row = self._add_map(scenario.vector_map, scenario.id)
         if recording_key not in self._recordings:
             self._recordings[recording_key] = self._add_recording(scenario)
         s = self._add_scenario(scenario, self._recordings[recording_key], map_row)
@@ -214,9 +214,10 @@ class ScenarioBank:
         self.max_agents = max(self.max_agents, len(scenario.tracks))
         return s
 
-    def _add_map(self, vector_map: VectorMap) -> int:
+    def _add_map(self, vector_map: VectorMap, scenario: str) -> int:
         if id(vector_map) in self._map_rows:
             return self._map_rows[id(vector_map)][0]
+        check_lanes(vector_map, scenario)
         row = self._maps.add(vector_map)
         tables, count = self._tables, vector_map.num_lanes
         heading = np.concatenate([_headings(vector_map.lane_centerline(i)) for i in range(count)] or [np.zeros(0)])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from worldengine_envs.errors import DataError
-from worldengine_envs.scenario.types import LOOKAHEAD_STEPS, STEP_S, Lights, Tracks
+from worldengine_envs.scenario.types import LOOKAHEAD_STEPS, STEP_S, Lights, Tracks, VectorMap
 
 MAX_GAP_STEPS = 10  # a track is interpolated where two valid steps lie no further apart than this (1 s)
 MAX_TRACK_STEPS = 50_000_000  # agents * steps of one recording; more is a broken input
@@ -32,6 +32,24 @@ def check_tracks(tracks: Tracks, scenario: str) -> None:
         if bad.any():
             remedy = "Mark such steps invalid or repair the source"
             raise DataError(f"{bad.sum()} valid values are not finite", scenario=scenario, field=f"tracks.{name}", remedy=remedy)
+
+
+def check_lanes(vector_map: VectorMap, scenario: str) -> None:
+    """Refuses lanes that cannot be compiled.
+
+    Raises:
+        DataError: Rows do not fit together, or a centreline has points that are not finite.
+    """
+    lanes, offsets = vector_map.num_lanes, vector_map.centerline_offsets
+    rows = (vector_map.lane_polygon, vector_map.lane_speed_limit, vector_map.lane_is_connector, offsets[:-1])
+    ascending = len(offsets) and offsets[0] == 0 and (np.diff(offsets) >= 0).all() and offsets[-1] == len(vector_map.centerline)
+    if any(len(row) != lanes for row in rows) or not ascending:
+        raise DataError(f"rows do not belong to {lanes} lanes", scenario=scenario, field="vector_map.centerline_offsets")
+    if lanes and not 0 <= vector_map.lane_polygon.min() <= vector_map.lane_polygon.max() < vector_map.num_polygons:
+        raise DataError("a lane has no polygon of this row", scenario=scenario, field="vector_map.lane_polygon")
+    if not np.isfinite(vector_map.centerline).all():
+        bad = int((~np.isfinite(vector_map.centerline)).sum())
+        raise DataError(f"{bad} values are not finite", scenario=scenario, field="vector_map.centerline")
 
 
 def compile_log(tracks: Tracks) -> tuple[np.ndarray, np.ndarray]:

@@ -51,7 +51,7 @@ class Worlds(NamedTuple):
 
 
 def make_worlds(num_worlds: int, max_agents: int, horizon_steps: int, plan_steps: int = 0) -> Worlds:
-    """Returns worlds of zeros; ``reset_world`` puts a scenario into each."""
+    """Returns worlds of zeros; ``reset_world`` puts a scenario into each. The horizon must not exceed the bank's."""
     w, a = num_worlds, max_agents
     return Worlds(
         scenario=np.zeros(w, np.int32),
@@ -78,9 +78,8 @@ def _record_ego(ego, to_center, box, history, k):
     box[0], box[1], box[2] = ego[X] + to_center * cos, ego[Y] + to_center * sin, ego[YAW]
     box[3], box[4], box[5] = ego[VX] * cos, ego[VX] * sin, ego[VX]
     box[6], box[7] = cos, sin
-    if k < len(history):
-        for c in range(11):
-            history[k, c] = ego[c]
+    for c in range(11):
+        history[k, c] = ego[c]
 
 
 @kernel
@@ -118,11 +117,15 @@ def _stop_at_zero(ego, speed, yaw_rate):
 def step_world(bank, worlds, w, acceleration, steering_rate, stop_at_zero=True):
     """Moves world ``w`` on by 0.1 s: IDM agents decide, the ego moves by the bicycle, then everyone else.
 
+    A world that has reached the horizon stays as it is.
+
     Args:
         acceleration: Command to the ego [m/s2], before the bicycle's lag.
         steering_rate: Command to the ego [rad/s], before the bicycle's lag.
         stop_at_zero: Whether the ego stands once its speed would fall below 0 (the environments'); else it reverses (the scorer's).
     """
+    if worlds.step[w] + 1 >= worlds.ego_history.shape[1]:
+        return  # the bank knows no more of its recording
     accelerate_agents(bank, worlds, w)
     scenario, ego = bank.scenarios[worlds.scenario[w]], worlds.ego[w]
     speed, yaw_rate = ego[VX], ego[YAW_RATE]
@@ -138,6 +141,8 @@ def step_world(bank, worlds, w, acceleration, steering_rate, stop_at_zero=True):
 @kernel
 def move_ego(bank, worlds, w, x, y, yaw):
     """As ``step_world``, but the ego is put at a rear-axle pose (``perfect`` tracking); its motion follows by differences."""
+    if worlds.step[w] + 1 >= worlds.ego_history.shape[1]:
+        return
     accelerate_agents(bank, worlds, w)
     scenario, ego = bank.scenarios[worlds.scenario[w]], worlds.ego[w]
     _put_ego(ego, x, y, yaw, scenario.wheel_base)
