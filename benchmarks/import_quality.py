@@ -4,7 +4,7 @@
 
 Each LOGS is FORMAT=PATH, with scenarionet or argoverse2 as format. Without any: the recordings of ``../shared/data``. A logged
 driver who drove 4 s without contact and on the road has NC = DAC = 1; less means a fault of the import or of the annotations, and
-is listed with its reason. ``exact`` puts the ego on its logged poses, ``tracked`` follows them with the LQR tracker and the bicycle.
+is listed with its reason. ``exact`` puts the ego on its logged poses, ``tracked`` follows them with LQR tracker and bicycle.
 The exit code is 1 when fewer than 95 % of the windows, refused ones included, have NC = DAC = 1 in the exact replay.
 """
 
@@ -134,9 +134,7 @@ def main() -> int:
     cut = len(values) + sum(row[2] for row in table)
     exact, tracked = int(values[:, 0].sum()), int(values[:, 1].sum())
     share = exact / max(cut, 1)
-    print(
-        f"\nNC = DAC = 1: {exact} of {cut} windows exact ({share:.1%}), {tracked} tracked ({tracked / max(cut, 1):.1%}); bar {BAR:.0%}"
-    )
+    print(f"\nNC = DAC = 1 in {exact} of {cut} windows exact ({share:.1%}; the bar is {BAR:.0%}), in {tracked} tracked")
     if failures:
         print("failures:\n" + "\n".join(f"  {line}" for line in failures))
     return 0 if share >= BAR else 1

@@ -232,6 +232,10 @@ def _lane(key: str, lane: dict, file: Path) -> RawLane:
     sides = [resample_line(line, max(shapely.LineString(line).length, 1e-6) / (n - 1) * (1 + 1e-9))[0] for line in (left, right)]
     ring = largest_ring(shapely.Polygon(np.concatenate([left, right[::-1]])))
 
+    successors = lane.get("successors") or []
+    if not isinstance(successors, list):
+        raise DataError("must be a list", file=file, field=f"lane_segments.{key}.successors")
+
     def names(*fields):
         return [str(lane[field]) for field in fields if lane.get(field) is not None]
 
@@ -240,7 +244,7 @@ def _lane(key: str, lane: dict, file: Path) -> RawLane:
         center=(sides[0] + sides[1]) / 2,
         polygon=ring,
         connector=bool(lane.get("is_intersection", False)),
-        successors=[str(s) for s in lane.get("successors") or []],
+        successors=[str(s) for s in successors],
         left=names("left_neighbor_id"),
         right=names("right_neighbor_id"),
     )

@@ -10,6 +10,7 @@ import numpy as np
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.start import box_corners
 from worldengine_envs.scenario.types import CameraRig, Lights, LightState, Origin, Scenario, VehicleParameters
+from worldengine_envs.sources.optional import require
 from worldengine_envs.sources.road import RawRoad, build_map
 from worldengine_envs.sources.route import derive_route
 from worldengine_envs.sources.tracks import RawTrack, build_tracks, clean_ego, heading_of_motion, step_times
@@ -69,7 +70,10 @@ def make_recording(raw: RawRecording) -> Scenario:
     tracks = build_tracks([ego, *raw.tracks], grid, raw.sample_s, derived)
     seen = tracks.valid[0]
     boxes = box_corners(tracks.state[0, seen, :3], np.tile([[raw.ego.length, raw.ego.width]], (int(seen.sum()), 1)))
-    vector_map = build_map(raw.road, tracks.state[0, seen, :2], boxes, derived)
+    try:
+        vector_map = build_map(raw.road, tracks.state[0, seen, :2], boxes, derived)
+    except require("shapely.errors").ShapelyError as error:
+        raise DataError(f"geometry that cannot be used ({str(error)[:100]})", field="map_features") from None
     lights = _lights(raw.lights, vector_map.lane_tokens, grid)
     route = derive_route(vector_map, tracks.state[0, seen, :3], derived)
     time_us = raw.time_us + round(float(grid[0]) * 1e6)
