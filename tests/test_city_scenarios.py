@@ -39,7 +39,7 @@ def test_is_valid_and_can_start(scenario):
     assert start_problem(scenario) is None
     assert scenario.fits(4.0) and scenario.fits(8.0)
     assert scenario.parent["family"] in scenario.tags and 0.0 <= scenario.parent["difficulty"] <= 1.0
-    assert len(scenario.tracks) >= 8
+    assert 8 <= len(scenario.tracks) <= 64
     np.testing.assert_array_equal(scenario.tracks.state[0, 0, :2], 0.0)
     assert initial_ego_state(scenario)[3] > 2.0  # under way
 

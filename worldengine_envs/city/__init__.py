@@ -1,9 +1,11 @@
 """The procedural world: streets, traffic and families of driving, made on demand from a family's name and a seed."""
 
+_LAZY = {"make_scenario": "maker", "FAMILIES": "maker", "COMMON": "families", "RARE": "rare"}
+
 
 def __getattr__(name):
-    if name in ("make_scenario", "FAMILIES", "FAMILY_NAMES"):
-        from worldengine_envs.city import maker
+    if name in _LAZY:
+        import importlib
 
-        return getattr(maker, name)
+        return getattr(importlib.import_module(f"worldengine_envs.city.{_LAZY[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

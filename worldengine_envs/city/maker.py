@@ -13,6 +13,7 @@ from worldengine_envs.scenario.types import AgentType, Lights, Origin, Route, Sc
 
 FAMILIES = {name: getattr(families, name) for name in families.COMMON} | {name: getattr(rare, name) for name in rare.RARE}
 ATTEMPTS = 60
+MOST_AGENTS = 64  # ego included
 POSITION, ANGLE = 3, 4  # decimals kept: 1 mm, 1e-4 rad
 LICENCE = "Apache-2.0"
 
@@ -33,6 +34,7 @@ def make_scenario(family: str, seed: int) -> Scenario:
             scene = FAMILIES[family](Draw(family, seed, attempt), difficulty)
         except Unfit:
             continue
+        scene.trim(MOST_AGENTS)
         return assemble(scene, family, seed, difficulty)
     raise DataError(f"no fitting scene in {ATTEMPTS} attempts", scenario=f"{family}_{seed:03d}", remedy="Take another seed")
 
@@ -65,7 +67,7 @@ def assemble(scene: Scene, family: str, seed: int, difficulty: float) -> Scenari
     group = np.array(scene.street.network.group, dtype=np.int32)
     lanes = np.flatnonzero(group >= 0).astype(np.int32)
     rarity = "rare" if family in rare.RARE else "common"
-    people = ("pedestrian",) if np.any(tracks.types == AgentType.PEDESTRIAN) else ()
+    people = ("pedestrian",) if any(w.name == "jaywalker" for w in scene.walkers) else ()
     solution = (scene.solution,) if scene.solution else ()
     level = ("easy", "medium", "hard")[min(int(3 * difficulty), 2)]
     name = f"{family}_{seed:03d}"

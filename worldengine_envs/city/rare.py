@@ -119,9 +119,6 @@ def solve(scene: Scene, keep: int, difficulty: float) -> Scene:
     draw, ego = scene.draw, scene.vehicles[0]
     speed = float(ego.v[0])
     scene.script(ego, [-2.0, 12.0], [speed, speed], ego.s[0] + START * STEP * speed)
-    others = scene.vehicles[1:keep]
-    scene.vehicles = others  # what the search must respect: the actors, and traffic that does not mind the ego
-    scene.vehicles.insert(0, ego)
     grid = _grid(scene, ego)
     if not _harms(scene, grid, ego, speed):
         raise Unfit("going straight on does no harm")
@@ -130,7 +127,7 @@ def solve(scene: Scene, keep: int, difficulty: float) -> Scene:
     background.add_crossers(scene, 0.5)
     background.add_traffic(scene, ego.path, 0.3 + 0.6 * difficulty)
     scene.drive()
-    scene.vehicles.remove(ego)
+    scene.vehicles.remove(ego)  # the search respects the actors and traffic that does not mind the ego
     scene.prune(keep - 1)
     _search(scene, ego, speed, grid)
     scene.vehicles.insert(0, ego)

@@ -18,6 +18,7 @@ START = HISTORY_STEPS
 EGO_SIZE = (5.176, 2.297, 1.777)
 AXLE_TO_CENTER = 0.2822  # of a vehicle's length; nuPlan's Pacifica: 1.461 m of 5.176 m
 CAR_SIZES = ((4.5, 1.85, 1.5), (4.2, 1.78, 1.48), (4.8, 1.9, 1.65), (5.1, 1.95, 1.8), (3.9, 1.7, 1.5), (6.2, 2.1, 2.6))
+BYSTANDERS = ("car", "parked", "pedestrian")  # names of those without a part in the story
 
 
 class Unfit(Exception):
@@ -190,6 +191,19 @@ class Scene:
         self.walkers = [w for i, w in enumerate(self.walkers) if first + i in inside]
         self.vehicles = [c for i, c in enumerate(self.vehicles) if i in inside]
         rows = sorted(kept)
+        self._placed = ((*self.vehicles, *self.walkers), (state[rows], turn[rows], size[rows]))
+
+    def trim(self, most: int) -> None:
+        """Takes out those farthest from the ego at the start until ``most`` are left; who has a part in the story stays."""
+        state, turn, size = self.boxes()
+        away = state[:, START, :2] - state[0, START, :2]
+        distance = away[:, 0] * away[:, 0] + away[:, 1] * away[:, 1]
+        everyone = (*self.vehicles, *self.walkers)
+        order = sorted(range(len(everyone)), key=lambda i: (everyone[i].name in BYSTANDERS, distance[i]))
+        rows = sorted(order[:most])
+        first = len(self.vehicles)
+        self.vehicles = [everyone[i] for i in rows if i < first]
+        self.walkers = [everyone[i] for i in rows if i >= first]
         self._placed = ((*self.vehicles, *self.walkers), (state[rows], turn[rows], size[rows]))
 
 

@@ -98,7 +98,7 @@ def roll_out(candidate, s0, v0, cruise, start, grid, limit, agents, frenet, s, v
     s[0], v[0] = s0, v0
     a = 0.0
     cost = SWERVING * abs(candidate[OFFSET]) + (SWERVING if candidate[OFFSET] != 0.0 else 0.0)
-    swerve = s0 + v0 * start * STEP
+    swerve, middle = s0 + v0 * start * STEP, min(start + 40, steps - 1)
     for k in range(steps):
         left, slope = lateral(s[k], swerve, candidate[OFFSET], candidate[DISTANCE], candidate[HOLD])
         x, y, c, n = _pose(grid, s[k], left, slope)
@@ -113,6 +113,10 @@ def roll_out(candidate, s0, v0, cruise, start, grid, limit, agents, frenet, s, v
                 return np.inf
         if k == steps - 1:
             break
+        if k == middle:  # the rest cannot be driven faster than at the cruising speed
+            farthest = s[k] - s[start] + 1.02 * cruise * STEP * (steps - 1 - k)
+            if cost - 6.0 * (s[k] - s[start]) / (4.0 * v0) - 3.0 * farthest / (v0 * STEP * (steps - start)) > best:
+                return np.inf
         wanted = cruise if k < start else cruise * candidate[SPEED]
         wanted = min(wanted, limit[min(max(int(s[k]), 0), len(limit) - 1)])
         target = 0.0
@@ -127,9 +131,7 @@ def roll_out(candidate, s0, v0, cruise, start, grid, limit, agents, frenet, s, v
         s[k + 1] = s[k] + 0.5 * STEP * (v[k] + v[k + 1])
         if a < -3.6:
             cost += 0.04 * (-3.6 - a)
-    goal = v0 * 4.0
-    middle = min(start + 40, steps - 1)
-    cost -= 6.0 * (s[middle] - s[start]) / goal + 3.0 * (s[steps - 1] - s[start]) / (v0 * STEP * (steps - start))
+    cost -= 6.0 * (s[middle] - s[start]) / (4.0 * v0) + 3.0 * (s[steps - 1] - s[start]) / (v0 * STEP * (steps - start))
     return cost
 
 
