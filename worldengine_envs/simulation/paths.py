@@ -49,7 +49,7 @@ class AgentPath:
 
 
 @kernel
-def _keep_moving(xy, min_move, keep):
+def mark_moving(xy, min_move, keep):
     """Marks the points that are at least ``min_move`` from the last marked one."""
     last = 0
     keep[0] = True
@@ -102,7 +102,7 @@ def build_path(log: np.ndarray, valid: np.ndarray, kind: int, vector_map: Vector
     p = PARAMETERS[kind]
     steps = np.flatnonzero(valid)
     keep = np.zeros(len(steps), np.bool_)
-    _keep_moving(log[steps, :2], min(SETTINGS.min_move, p.static_displacement / 2), keep)
+    mark_moving(log[steps, :2], min(SETTINGS.min_move, p.static_displacement / 2), keep)
     kept = steps[keep]
     xy, yaw = log[kept, :2], np.unwrap(log[kept, 2])
     speed = log[steps, 5]
@@ -150,7 +150,7 @@ def _resample(xy, yaw, cap, floor, s_at_step, p: IDMParameters, kind: int) -> Ag
 
 
 @kernel
-def _brake_in_time(speed, change):
+def brake_in_time(speed, change):
     """Bounds speeds by point so that their squares fall by no more than ``change`` from one to the next."""
     for i in range(len(speed) - 2, -1, -1):
         speed[i] = min(speed[i], math.sqrt(speed[i + 1] ** 2 + change))
@@ -165,7 +165,7 @@ def _cornering_speed(xy: np.ndarray, spacing: float, p: IDMParameters) -> np.nda
     turn = np.abs(np.arctan2(into[:, 0] * out_of[:, 1] - into[:, 1] * out_of[:, 0], np.einsum("ij,ij->i", into, out_of)))
     curvature = turn / (window * spacing)
     speed = np.sqrt(SETTINGS.lateral_acceleration / np.fmax(curvature, 1e-6))
-    _brake_in_time(speed, 2.0 * p.comfortable_deceleration * spacing)
+    brake_in_time(speed, 2.0 * p.comfortable_deceleration * spacing)
     return speed
 
 
@@ -243,7 +243,7 @@ def _merge(points: np.ndarray, s: np.ndarray, end: np.ndarray, yaw: float, lengt
 
 
 @kernel
-def _straight_ends(points, tolerance, ends):
+def straight_ends(points, tolerance, ends):
     """Writes the points at which straight pieces end to ``ends`` and returns their number: greedy, each as long as it can be."""
     count, start, last = 0, 0, len(points) - 1
     while start < last:
@@ -269,7 +269,7 @@ def _straight_ends(points, tolerance, ends):
 def straight_segments(points: np.ndarray, spacing: float) -> np.ndarray:
     """Returns a path's points (points, 4) as few straight pieces: (pieces, 6) x, y, direction x, y, arclength, length."""
     ends = np.zeros(len(points), np.int64)
-    ends = np.concatenate([[0], ends[: _straight_ends(points, SETTINGS.straight_tolerance, ends)]])
+    ends = np.concatenate([[0], ends[: straight_ends(points, SETTINGS.straight_tolerance, ends)]])
     start, along = points[ends[:-1], :2], np.diff(points[ends, :2], axis=0)
     length = np.hypot(along[:, 0], along[:, 1])
     return np.column_stack([start, along / np.fmax(length, 1e-9)[:, None], spacing * ends[:-1], length])
