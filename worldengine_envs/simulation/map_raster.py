@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from worldengine_envs.simulation.geometry import point_in_polygon
@@ -21,8 +19,7 @@ NEAR_M = 1e-9  # a reference point this near to a border does not serve
 @allocating_kernel
 def _cell_range(low, high, origin, cell, count):
     """Returns the first and the last cell that an interval touches."""
-    first = math.floor((low - PAD_M - origin) / cell)
-    last = math.floor((high + PAD_M - origin) / cell)
+    first, last = int((low - PAD_M - origin) / cell), int((high + PAD_M - origin) / cell)
     return max(first, 0), min(last, count - 1)
 
 
@@ -51,7 +48,7 @@ def _ring_box(xy, start, end):
 def count_cells(xy, offsets, origin_x, origin_y, cell, nx, ny):
     """Returns (cells,) numbers of entries and (cells,) numbers of edges. Cells are numbered row by row, x fastest."""
     entries, edges = np.zeros(nx * ny, np.int64), np.zeros(nx * ny, np.int64)
-    stamp = np.full(nx * ny, -1, np.int64)
+    stamp = np.zeros(nx * ny, np.int64)  # 1 + the polygon whose border was here last
     for q in range(len(offsets) - 1):
         start, end = offsets[q], offsets[q + 1]
         j = end - 1
@@ -63,8 +60,8 @@ def count_cells(xy, offsets, origin_x, origin_y, cell, nx, ny):
                 first, last = _cell_range(low, high, origin_x, cell, nx)
                 for c in range(row * nx + first, row * nx + last + 1):
                     edges[c] += 1
-                    if stamp[c] != q:
-                        stamp[c] = q
+                    if stamp[c] != q + 1:
+                        stamp[c] = q + 1
                         entries[c] += 1
             j = i
         low_x, low_y, high_x, high_y = _ring_box(xy, start, end)
@@ -74,7 +71,7 @@ def count_cells(xy, offsets, origin_x, origin_y, cell, nx, ny):
             known = inside = False
             for column in range(first, last + 1):
                 c = row * nx + column
-                if stamp[c] == q:
+                if stamp[c] == q + 1:
                     known = False
                     continue
                 if not known:  # one test for a run of cells without a border
@@ -116,7 +113,7 @@ def fill_cells(xy, offsets, origin_x, origin_y, cell, nx, ny, cell_entry, cell_e
     entry_edge, edges = np.empty(cell_entry[-1] + 1, np.int64), np.empty((cell_edge[-1], 4), np.float64)
     entry_edge[cell_entry[-1]] = cell_edge[-1]
     next_entry, next_edge = cell_entry.copy(), cell_edge.copy()
-    stamp = np.full(nx * ny, -1, np.int64)
+    stamp = np.zeros(nx * ny, np.int64)  # 1 + the polygon whose border was here last
     for q in range(len(offsets) - 1):
         start, end = offsets[q], offsets[q + 1]
         j = end - 1
@@ -128,8 +125,8 @@ def fill_cells(xy, offsets, origin_x, origin_y, cell, nx, ny, cell_entry, cell_e
                 first, last = _cell_range(low, high, origin_x, cell, nx)
                 for column in range(first, last + 1):
                     c = row * nx + column
-                    if stamp[c] != q:
-                        stamp[c] = q
+                    if stamp[c] != q + 1:
+                        stamp[c] = q + 1
                         e = next_entry[c]
                         next_entry[c] += 1
                         x, y = origin_x + (column + REFERENCE_X) * cell, origin_y + (row + REFERENCE_Y) * cell
@@ -144,7 +141,7 @@ def fill_cells(xy, offsets, origin_x, origin_y, cell, nx, ny, cell_entry, cell_e
             known = inside = False
             for column in range(first, last + 1):
                 c = row * nx + column
-                if stamp[c] == q:
+                if stamp[c] == q + 1:
                     known = False
                     continue
                 if not known:
