@@ -89,7 +89,8 @@ def test_corridor_is_the_buffered_path_ahead():
                 continue  # on the edge, where shapely's arcs are polygons
             mine = corridor_meets_box(corridor, 2, reach, x, y, cos, sin, *half, scratch)
             assert mine == low.intersects(box)
-            assert mine == corridor_meets_polygon(corridor, 2, reach, xy, 0, 4, scratch, ring)
+            bounds = np.concatenate([xy.min(0), xy.max(0)])
+            assert mine == corridor_meets_polygon(corridor, 2, reach, xy, 0, 4, bounds, scratch, ring)
             met.add(mine)
             other = xy[::-1] + rng.normal(0, 3, 2)
             assert polygon_distance(xy, 0, 4, other, 0, 4) == pytest.approx(box.distance(shapely.Polygon(other)), abs=1e-9)

@@ -14,7 +14,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from worldengine_envs.scenario.types import STEP_S, AgentType, MapLayer
 from worldengine_envs.scoring.areas import first_corner_off_road, in_multiple_lanes, make_lane_scratch
@@ -23,19 +22,19 @@ from worldengine_envs.scoring.comfort import SCRATCH_ROWS, is_comfortable
 from worldengine_envs.scoring.live_route import project_on_route
 from worldengine_envs.simulation.bank import LOG, Bank
 from worldengine_envs.simulation.geometry import box_corners, boxes_overlap
+from worldengine_envs.simulation.kernels import kernel
 from worldengine_envs.simulation.map_index import in_layer
 from worldengine_envs.simulation.world import Worlds
 
 NONE, COLLISION, OFF_ROAD, TIME_TO_COLLISION = 0, 1, 2, 3  # infraction_term
+THREAT, HALF_CREDIT, FAILURE = 1, 2, 3  # infraction_rank; 0 = none
 INFRACTION_NAMES = ("", "collision", "off_road", "time_to_collision")
 
 STOPPED_TTC = 0.005  # no time to collision below this speed of the ego [m/s]
-LOOKAHEAD = (3, 6, 9)  # steps that time to collision looks ahead, besides the current one
+LOOKAHEAD = (0, 3, 6, 9)  # steps that time to collision looks ahead
 MIN_PROGRESS = 5.0  # below it progress does not count [m]
 
 _INTERSECTION = int(MapLayer.INTERSECTION)
-# Kernels are compiled without reference counting (``_nrt=False``): a call that hands on a tuple of arrays would otherwise count up
-# and down once for each of its arrays, which costs more than the work. They allocate nothing and return numbers only.
 _LAST_AGENT_TYPE = int(AgentType.BICYCLE)
 _IGNORED_CONTACT, _IGNORED_TTC = np.uint8(1), np.uint8(2)
 
@@ -54,7 +53,7 @@ class LiveScore(NamedTuple):
     hit_without_fault: np.ndarray  # (W,) int32 contacts that were not the ego's fault
     ignored: np.ndarray  # (W, A) uint8 bit 1: ignored in collisions, bit 2: in time to collision
     infraction_term: np.ndarray  # (W,) int8 NONE, COLLISION, OFF_ROAD, TIME_TO_COLLISION: the first of the gravest ones
-    infraction_rank: np.ndarray  # (W,) int8 0 none, 1 time to collision, 2 half credit, 3 failure
+    infraction_rank: np.ndarray  # (W,) int8 0, THREAT, HALF_CREDIT or FAILURE
     infraction_step: np.ndarray  # (W,) int32
     infraction_agent: np.ndarray  # (W,) int32 row of the agent, -1 = none
     infraction_place: np.ndarray  # (W, 2) float64 x, y [m]
@@ -85,23 +84,22 @@ def make_live_score(num_worlds: int, max_agents: int, horizon_steps: int) -> Liv
     )
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def live_reset(bank: Bank, worlds: Worlds, score: LiveScore, w: int) -> None:
     """Starts the score of world ``w``, which was just reset, and scores its state 0."""
     score.nc[w] = score.dac[w] = score.ttc[w] = score.comfort[w] = 1.0
-    score.progress[w] = score.paid[w] = 0.0
+    score.paid[w] = 0.0
     score.hit_without_fault[w] = 0
     score.ignored[w] = 0
     score.infraction_term[w], score.infraction_rank[w], score.infraction_step[w] = NONE, 0, 0
     score.infraction_agent[w] = -1
     score.infraction_place[w] = 0.0
-    x, y, _, _ = _ego_centre(bank, worlds, w)
-    score.start_s[w], score.route_row[w] = _project(bank, bank.scenarios[worlds.scenario[w]], 0, x, y)
-    _score_state(bank, worlds, score, w)
-    _sum_up(bank, worlds, score, w)
+    score.route_row[w] = 0
+    never = worlds.step[w] < 0  # not a literal: numba would compile everything for it once more
+    _score_state(bank, worlds, score, w, never)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def live_update(bank: Bank, worlds: Worlds, score: LiveScore, w: int, is_last: bool) -> float:
     """Scores the state that world ``w`` has just reached.
 
@@ -112,30 +110,47 @@ def live_update(bank: Bank, worlds: Worlds, score: LiveScore, w: int, is_last: b
         is_last: Whether this is the step at the horizon, where comfort counts.
 
     Returns:
-        The reward: the change of the score of the motion so far. Without a stored reference (``bank.p_ref`` NaN, while one is
-        being made) the motion is its own measure: EP = 1 wherever NC * DAC is above 0.
+        The reward: the change of the score of the motion so far. Without a stored reference (``p_ref`` NaN, while one is being
+        made) the motion is its own measure: EP = 1 wherever NC * DAC is above 0.
     """
-    _score_state(bank, worlds, score, w)
-    if is_last:
-        count = worlds.step[w] + 1
-        score.comfort[w] = 1.0 if is_comfortable(worlds.ego_history[w], count, score.signal[w]) else 0.0
-    _sum_up(bank, worlds, score, w)
+    _score_state(bank, worlds, score, w, is_last)
     reward = score.pdms[w] - score.paid[w]
     score.paid[w] = score.pdms[w]
     return reward
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def has_failed(score: LiveScore, w: int) -> bool:
     """Whether an at-fault collision or leaving the road has brought the score to 0 for good."""
     return score.nc[w] == 0.0 or score.dac[w] == 0.0
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _sum_up(bank, worlds, score, w):
+@kernel
+def _score_state(bank, worlds, score, w, is_last):
+    """Brings all terms and records up to date with the current state."""
+    scenario, ego, k = bank.scenarios[worlds.scenario[w]], worlds.ego[w], worlds.step[w]
+    cos, sin = math.cos(ego[2]), math.sin(ego[2])
+    x, y = ego[0] + scenario.rear_axle_to_center * cos, ego[1] + scenario.rear_axle_to_center * sin
+    corners = score.corners[w]
+    box_corners(x, y, cos, sin, scenario.length / 2, scenario.width / 2, corners)
+    outside = first_corner_off_road(bank.map_index, scenario.map_row, corners)
+    _meet_agents(bank, worlds, score, w, x, y, cos, sin, outside >= 0)
+    if outside >= 0 and score.dac[w] > 0.0:
+        score.dac[w] = 0.0
+        if score.infraction_rank[w] < FAILURE:
+            score.infraction_term[w], score.infraction_rank[w] = OFF_ROAD, FAILURE
+            score.infraction_step[w], score.infraction_agent[w] = k, -1
+            score.infraction_place[w, 0], score.infraction_place[w, 1] = corners[outside, 0], corners[outside, 1]
+    at, score.route_row[w] = project_on_route(
+        bank.route, bank.route_s, scenario.route_start, scenario.route_count, score.route_row[w], x, y
+    )
+    if k == 0:
+        score.start_s[w] = at
+    score.progress[w] = max(at - score.start_s[w], 0.0)
+    if is_last:
+        score.comfort[w] = 1.0 if is_comfortable(worlds.ego_history[w], k + 1, score.signal[w]) else 0.0
     multiplier = score.nc[w] * score.dac[w]
-    m = multiplier * score.progress[w]
-    p_ref = bank.scenarios[worlds.scenario[w]].p_ref
+    m, p_ref = multiplier * score.progress[w], scenario.p_ref
     most = max(p_ref, m) if p_ref == p_ref else m
     if multiplier == 0.0:
         score.ep[w] = 0.0
@@ -144,150 +159,90 @@ def _sum_up(bank, worlds, score, w):
     score.pdms[w] = multiplier * (5.0 * score.ep[w] + 5.0 * score.ttc[w] + 2.0 * score.comfort[w]) / 12.0
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _ego_centre(bank, worlds, w):
-    ego = worlds.ego[w]
-    cos, sin = math.cos(ego[2]), math.sin(ego[2])
-    ahead = bank.scenarios[worlds.scenario[w]].rear_axle_to_center
-    return ego[0] + ahead * cos, ego[1] + ahead * sin, cos, sin
-
-
-@njit(cache=True, nogil=True, _nrt=False)
-def _project(bank, scenario, hint, x, y):
-    return project_on_route(bank.route, bank.route_s, scenario.route_start, scenario.route_count, hint, x, y)
-
-
-@njit(cache=True, nogil=True, _nrt=False)
-def _score_state(bank, worlds, score, w):
-    """Brings minima, progress and records up to date with the current state."""
-    scenario = bank.scenarios[worlds.scenario[w]]
-    x, y, cos, sin = _ego_centre(bank, worlds, w)
-    half_length, half_width = scenario.length / 2, scenario.width / 2
-    corners = score.corners[w]
-    box_corners(x, y, cos, sin, half_length, half_width, corners)
-    outside = first_corner_off_road(bank.map_index, scenario.map_row, corners)
-    _score_agents(bank, worlds, score, w, x, y, cos, sin, half_length, half_width, outside >= 0)
-    if outside >= 0 and score.dac[w] > 0.0:
-        score.dac[w] = 0.0
-        _record(worlds, score, w, OFF_ROAD, 3, -1, corners[outside, 0], corners[outside, 1])
-    at, score.route_row[w] = _project(bank, scenario, score.route_row[w], x, y)
-    score.progress[w] = max(at - score.start_s[w], 0.0)
-
-
-@njit(cache=True, nogil=True, _nrt=False)
-def _score_agents(bank, worlds, score, w, x, y, cos, sin, half_length, half_width, off_road):
-    """Collisions and time to collision with everyone else."""
-    scenario, k = bank.scenarios[worlds.scenario[w]], worlds.step[w]
-    num_agents = scenario.num_agents
+@kernel
+def _meet_agents(bank, worlds, score, w, x, y, cos, sin, off_road):
+    """Collisions and time to collision with everyone else; the ego's box is at (x, y)."""
+    scenario, ego, k = bank.scenarios[worlds.scenario[w]], worlds.ego[w], worlds.step[w]
+    num_agents, half_length, half_width = scenario.num_agents, scenario.length / 2, scenario.width / 2
     now = scenario.log_start + np.int64(k) * num_agents
-    ego = worlds.ego[w]
     speed = math.hypot(ego[3], ego[4])
     reach = half_length + half_width  # at least the radius of the box
-    agents, sizes = worlds.agents[w], worlds.agent_size[w]
-    with_ttc = speed >= STOPPED_TTC and score.ttc[w] > 0.0
+    agents, sizes, corners, lanes = worlds.agents[w], worlds.agent_size[w], score.corners[w], score.lanes[w]
+    look_ahead = speed >= STOPPED_TTC and score.ttc[w] > 0.0
     for a in range(1, num_agents):
         present, replayed = worlds.present[w, a], worlds.mode[w, a] == LOG
-        if present:
-            agent = agents[a]
-            al, aw = sizes[a, 0] / 2, sizes[a, 1] / 2
-            dx, dy = agent[0] - x, agent[1] - y
-            radius = reach + al + aw
-            if dx * dx + dy * dy <= radius * radius and boxes_overlap(
-                x, y, cos, sin, half_length, half_width, agent[0], agent[1], agent[6], agent[7], al, aw
-            ):
-                _contact(bank, worlds, score, w, a, x, y, cos, sin, half_length, half_width, speed, off_road)
-                if with_ttc:
-                    _threat(bank, worlds, score, w, a, agent[0], agent[1], x, y, cos, sin, half_length, half_width, off_road)
-        elif not replayed or bank.log_valid[now + a]:
-            continue  # held back, or a reacting agent that has not come yet
-        if not with_ttc or score.ignored[w, a] & _IGNORED_TTC:
-            continue
+        if not present and (not replayed or bank.log_valid[now + a]):
+            continue  # a reacting agent that has not come yet, or one that is held back
+        agent = agents[a]
         for ahead in LOOKAHEAD:
+            if ahead > 0 and (not look_ahead or score.ttc[w] == 0.0 or score.ignored[w, a] & _IGNORED_TTC):
+                break
+            if ahead == 0 and not present:
+                continue
             dt = ahead * STEP_S
             px, py = x + speed * dt * cos, y + speed * dt * sin
-            if replayed:
+            if ahead > 0 and replayed:
                 row = now + ahead * num_agents + a
                 if not bank.log_valid[row]:
                     continue
                 log = bank.log[row]
                 ax, ay, ac, asn, al, aw = log[0], log[1], log[6], log[7], log[8] / 2, log[9] / 2
             else:
-                agent = agents[a]
                 ax, ay, ac, asn = agent[0] + dt * agent[3], agent[1] + dt * agent[4], agent[6], agent[7]
                 al, aw = sizes[a, 0] / 2, sizes[a, 1] / 2
-            dx, dy = ax - px, ay - py
-            radius = reach + al + aw
-            if (
-                dx * dx + dy * dy <= radius * radius
-                and not score.ignored[w, a] & _IGNORED_TTC
-                and boxes_overlap(px, py, cos, sin, half_length, half_width, ax, ay, ac, asn, al, aw)
-            ):
-                _threat(bank, worlds, score, w, a, ax, ay, px, py, cos, sin, half_length, half_width, off_road)
+            dx, dy, radius = ax - px, ay - py, reach + al + aw
+            if dx * dx + dy * dy > radius * radius:
+                continue
+            if not boxes_overlap(px, py, cos, sin, half_length, half_width, ax, ay, ac, asn, al, aw):
+                continue
+            term = rank = 0
+            if ahead == 0 and not score.ignored[w, a] & _IGNORED_CONTACT:
+                is_agent = bank.agents[scenario.agent_start + a].type <= _LAST_AGENT_TYPE
+                credit = 0.0 if is_agent else 0.5
+                if not _is_at_fault(
+                    bank.map_index, scenario.map_row, corners, lanes, ego, x, y, cos, sin, half_length, half_width, speed, off_road,
+                    agent, al, aw, is_agent,
+                ):  # fmt: skip
+                    score.ignored[w, a] |= _IGNORED_CONTACT
+                    score.hit_without_fault[w] += 1
+                elif credit < score.nc[w]:
+                    score.nc[w] = credit
+                    term, rank = COLLISION, FAILURE if is_agent else HALF_CREDIT
+            if look_ahead and score.ttc[w] > 0.0 and not score.ignored[w, a] & _IGNORED_TTC:
+                if not _is_threat(bank.map_index, scenario.map_row, corners, lanes, ego, cos, sin, off_road, ax, ay):
+                    score.ignored[w, a] |= _IGNORED_TTC
+                else:
+                    score.ttc[w] = 0.0
+                    if rank == 0:
+                        term, rank = TIME_TO_COLLISION, THREAT
+            if rank > score.infraction_rank[w]:
+                score.infraction_term[w], score.infraction_rank[w] = term, rank
+                score.infraction_step[w], score.infraction_agent[w] = k, a
+                # the point of the ego's box that is nearest to the other's centre
+                along = min(max(dx * cos + dy * sin, -half_length), half_length)
+                across = min(max(dy * cos - dx * sin, -half_width), half_width)
+                score.infraction_place[w, 0] = px + along * cos - across * sin
+                score.infraction_place[w, 1] = py + along * sin + across * cos
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _contact(bank, worlds, score, w, a, x, y, cos, sin, half_length, half_width, speed, off_road):
-    """Classifies a contact with agent ``a`` at the current step."""
-    if score.ignored[w, a] & _IGNORED_CONTACT:
-        return
-    scenario, agent = bank.scenarios[worlds.scenario[w]], worlds.agents[w, a]
-    is_agent = bank.agents[scenario.agent_start + a].type <= _LAST_AGENT_TYPE
-    al, aw = worlds.agent_size[w, a, 0] / 2, worlds.agent_size[w, a, 1] / 2
+@kernel
+def _is_at_fault(index, m, corners, lanes, ego, x, y, cos, sin, half_length, half_width, speed, off_road, agent, al, aw, is_agent):
+    """Whether the ego is to blame for its contact with an agent (8,) of half sizes al, aw."""
     kind = classify_collision(
-        worlds.ego[w, 0], worlds.ego[w, 1], x, y, cos, sin, half_length, half_width, speed,
+        ego[0], ego[1], x, y, cos, sin, half_length, half_width, speed,
         agent[0], agent[1], agent[6], agent[7], al, aw, math.hypot(agent[3], agent[4]), is_agent,
     )  # fmt: skip
-    at_fault = is_at_fault(kind, off_road)
-    if not at_fault and is_at_fault(kind, True):
-        at_fault = in_multiple_lanes(bank.map_index, scenario.map_row, score.corners[w], score.lanes[w])
-    if not at_fault:
-        score.ignored[w, a] |= _IGNORED_CONTACT
-        score.hit_without_fault[w] += 1
-        return
-    credit = 0.0 if is_agent else 0.5
-    if credit < score.nc[w]:
-        score.nc[w] = credit
-        px, py = _nearest_in_box(x, y, cos, sin, half_length, half_width, agent[0], agent[1])
-        _record(worlds, score, w, COLLISION, 3 if is_agent else 2, a, px, py)
+    if is_at_fault(kind, off_road):
+        return True
+    return is_at_fault(kind, True) and in_multiple_lanes(index, m, corners, lanes)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _threat(bank, worlds, score, w, a, ax, ay, px, py, cos, sin, half_length, half_width, off_road):
-    """Classifies a predicted overlap of the ego's box at (px, py) with agent ``a`` at (ax, ay)."""
-    if score.ignored[w, a] & _IGNORED_TTC:
-        return
-    m = bank.scenarios[worlds.scenario[w]].map_row
-    rear_x, rear_y = worlds.ego[w, 0], worlds.ego[w, 1]
-    angle = bearing(rear_x, rear_y, cos, sin, ax, ay)
-    infraction = is_ahead(angle)
-    if not infraction and not is_behind(angle):
-        infraction = (
-            off_road
-            or in_layer(bank.map_index, m, _INTERSECTION, rear_x, rear_y)
-            or in_multiple_lanes(bank.map_index, m, score.corners[w], score.lanes[w])
-        )
-    if not infraction:
-        score.ignored[w, a] |= _IGNORED_TTC
-    elif score.ttc[w] > 0.0:
-        score.ttc[w] = 0.0
-        place_x, place_y = _nearest_in_box(px, py, cos, sin, half_length, half_width, ax, ay)
-        _record(worlds, score, w, TIME_TO_COLLISION, 1, a, place_x, place_y)
-
-
-@njit(cache=True, nogil=True, _nrt=False)
-def _nearest_in_box(x, y, cos, sin, half_length, half_width, to_x, to_y):
-    """Returns the point of a box that is nearest to another point."""
-    dx, dy = to_x - x, to_y - y
-    along = min(max(dx * cos + dy * sin, -half_length), half_length)
-    across = min(max(dy * cos - dx * sin, -half_width), half_width)
-    return x + along * cos - across * sin, y + along * sin + across * cos
-
-
-@njit(cache=True, nogil=True, _nrt=False)
-def _record(worlds, score, w, term, rank, agent, x, y):
-    """Keeps an infraction if it is graver than what was recorded."""
-    if rank <= score.infraction_rank[w]:
-        return
-    score.infraction_term[w], score.infraction_rank[w] = term, rank
-    score.infraction_step[w], score.infraction_agent[w] = worlds.step[w], agent
-    score.infraction_place[w, 0], score.infraction_place[w, 1] = x, y
+@kernel
+def _is_threat(index, m, corners, lanes, ego, cos, sin, off_road, ax, ay):
+    """Whether a predicted contact with a box at (ax, ay) is an infraction."""
+    angle = bearing(ego[0], ego[1], cos, sin, ax, ay)
+    if is_ahead(angle):
+        return True
+    if is_behind(angle):
+        return False
+    return off_road or in_layer(index, m, _INTERSECTION, ego[0], ego[1]) or in_multiple_lanes(index, m, corners, lanes)

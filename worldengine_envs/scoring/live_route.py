@@ -5,12 +5,12 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
 from worldengine_envs.simulation.geometry import project_on_polyline_window
+from worldengine_envs.simulation.kernels import kernel
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def project_on_route(route, route_s, first, count, hint, x, y):
     """Nearest point of a route; the first one where several are equally near.
 

@@ -9,7 +9,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import STEP_S, AgentType, VehicleParameters
@@ -53,6 +52,7 @@ from worldengine_envs.scoring.scene import (
     SceneArrays,
 )
 from worldengine_envs.scoring.trajectories import PLAN_STEPS
+from worldengine_envs.simulation.kernels import kernel
 from worldengine_envs.simulation.map_index import MapIndex
 
 MAX_RED_LIGHTS = 32
@@ -142,50 +142,42 @@ def make_room(max_objects: int = 512) -> ClosedRoom:
     )
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _lay_out_forecast(forecast, room):
-    """Writes the forecast boxes for the scorer; ignored objects are never valid."""
+@kernel
+def _lay_out_forecast(forecast, boxes, valid, bounds, is_agent, speed):
+    """Writes the forecast for the scorer (see ``scene.SceneArrays``); ignored objects are never valid."""
     for a in range(forecast.count[0]):
         box, velocity = forecast.box[a], forecast.velocity[a]
         radius = math.hypot(box[4], box[5])
-        room.is_agent[a] = forecast.type[a] <= _LAST_AGENT_TYPE
-        room.speed[a] = forecast.speed[a]
+        is_agent[a], speed[a] = forecast.type[a] <= _LAST_AGENT_TYPE, forecast.speed[a]
         for k in range(OBSERVED_STEPS):
             dt = STEP_S * FORECAST_EVERY * (k // FORECAST_EVERY)
-            out = room.boxes[a, k]
+            out = boxes[a, k]
             out[0], out[1] = box[0] + dt * velocity[0], box[1] + dt * velocity[1]
             out[2], out[3], out[4], out[5], out[BOX_RADIUS] = box[2], box[3], box[4], box[5], radius
-            room.valid[a, k] = not forecast.ignored[a]
+            valid[a, k] = not forecast.ignored[a]
         for chunk in range(CHUNKS):  # the motion is straight, so its ends bound it
-            first = room.boxes[a, chunk * CHUNK_STEPS]
-            last = room.boxes[a, min((chunk + 1) * CHUNK_STEPS - 1, PLAN_STEPS) + LOOKAHEAD_STEPS]
-            bounds = room.bounds[a, chunk]
-            bounds[0], bounds[1] = min(first[0], last[0]) - radius, min(first[1], last[1]) - radius
-            bounds[2], bounds[3] = max(first[0], last[0]) + radius, max(first[1], last[1]) + radius
+            first = boxes[a, chunk * CHUNK_STEPS]
+            last = boxes[a, min((chunk + 1) * CHUNK_STEPS - 1, PLAN_STEPS) + LOOKAHEAD_STEPS]
+            low_high = bounds[a, chunk]
+            low_high[0], low_high[1] = min(first[0], last[0]) - radius, min(first[1], last[1]) - radius
+            low_high[2], low_high[3] = max(first[0], last[0]) + radius, max(first[1], last[1]) + radius
             if forecast.ignored[a]:
-                bounds[0], bounds[2] = math.inf, -math.inf
+                low_high[0], low_high[2] = math.inf, -math.inf
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _score(index, route, room):
-    """Fills terms, states and scores of all proposals."""
-    n, terms = room.forecast.count[0], room.terms
-    scene = SceneArrays(
-        room.ego_state, route.vehicle, index, route.m, route.on_route, route.centerline, route.paths.s[0],
-        room.boxes[:n], room.valid[:n], room.bounds[:n], room.is_agent[:n], room.speed[:n], PLAN_STEPS,
-    )  # fmt: skip
-    start_s = start_on_centerline(scene)
-    most = 0.0
+@kernel
+def _copy(rows, out):
+    """Writes the first rows of (n, columns) to ``out`` (at most n, columns)."""
+    for k in range(out.shape[0]):
+        for j in range(out.shape[1]):
+            out[k, j] = rows[k, j]
+
+
+@kernel
+def _rate(terms, scores):
+    """Fills the scores of all proposals, their progress compared with the best of them, and returns the first best row."""
+    most, best = 0.0, 0
     for p in range(NUM_PROPOSALS):
-        for k in range(PLAN_STEPS + 1):
-            for j in range(3):
-                room.scratch.poses[k, j] = room.proposals.pose[p, k, j]
-        score_one(scene, room.scratch, start_s, False)
-        for k in range(PLAN_STEPS + 1):
-            for j in range(11):
-                room.states[p, k, j] = room.scratch.states[k, j]
-        for j in range(TERMS):
-            terms[p, j] = room.scratch.terms[j]
         most = max(most, terms[p, PROGRESS] * terms[p, NC] * terms[p, DAC])
     for p in range(NUM_PROPOSALS):
         multiplier = terms[p, NC] * terms[p, DAC]
@@ -193,10 +185,13 @@ def _score(index, route, room):
         if most > MIN_PROGRESS:
             ep = terms[p, PROGRESS] * multiplier / most
         weighted = PROGRESS_WEIGHT * ep + TTC_WEIGHT * terms[p, TTC] + COMFORT_WEIGHT * terms[p, COMFORT]
-        room.scores[p] = multiplier * (weighted / (PROGRESS_WEIGHT + TTC_WEIGHT + COMFORT_WEIGHT))
+        scores[p] = multiplier * (weighted / (PROGRESS_WEIGHT + TTC_WEIGHT + COMFORT_WEIGHT))
+        if scores[p] > scores[best]:
+            best = p
+    return best
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def plan(index, route, room, state, objects, types, red, speed_limit):
     """Plans once.
 
@@ -224,12 +219,21 @@ def plan(index, route, room, state, objects, types, red, speed_limit):
     xy, paths, corridor = index.polygon_xy, route.paths, route.corridor
     forecast, lights, proposals, ring, other, end = room.forecast, room.lights, room.proposals, room.ring, room.other, room.end
     unroll(paths, corridor, forecast, lights, xy, state, speed_limit, ego, end, ring, other, proposals)
-    _lay_out_forecast(forecast, room)
-    _score(index, route, room)
-    choice = 0
-    for p in range(1, NUM_PROPOSALS):
-        if room.scores[p] > room.scores[choice]:
-            choice = p
+    _lay_out_forecast(forecast, room.boxes, room.valid, room.bounds, room.is_agent, room.speed)
+    n, scratch = forecast.count[0], room.scratch
+    scene = SceneArrays(
+        room.ego_state, route.vehicle, index, route.m, route.on_route, route.centerline, paths.s[0],
+        room.boxes[:n], room.valid[:n], room.bounds[:n], room.is_agent[:n], room.speed[:n],
+        np.int64(PLAN_STEPS),
+    )  # fmt: skip
+    start_s = start_on_centerline(scene)
+    for p in range(NUM_PROPOSALS):
+        _copy(proposals.pose[p], scratch.poses)
+        score_one(scene, scratch, start_s, False)
+        _copy(scratch.states, room.states[p])
+        for j in range(TERMS):
+            room.terms[p, j] = scratch.terms[j]
+    choice = _rate(room.terms, room.scores)
     extend(paths, corridor, forecast, lights, xy, choice, speed_limit, ego, end, ring, other, proposals)
     return choice
 

@@ -6,10 +6,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from worldengine_envs.scenario.types import AgentType
 from worldengine_envs.simulation.geometry import boxes_overlap, wrap_angle
+from worldengine_envs.simulation.kernels import kernel
 
 RADIUS = 100.0  # objects farther from the ego's centre are not seen [m]
 MAX_VEHICLES, MAX_PEDESTRIANS, MAX_BICYCLES, MAX_STATIC = 50, 25, 10, 50
@@ -47,7 +47,7 @@ def empty_forecast() -> Forecast:
     )
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _group(kind):
     if kind == _VEHICLE:
         return 1
@@ -56,7 +56,7 @@ def _group(kind):
     return 3 if kind == _BICYCLE else 0
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _forecast_velocity(obj, out):
     """Speed along the box, reversed where the object moves at 90 degrees or more to it."""
     yaw, speed = obj[2], math.hypot(obj[5], obj[6])
@@ -65,7 +65,7 @@ def _forecast_velocity(obj, out):
     out[0], out[1] = math.cos(yaw) * speed, math.sin(yaw) * speed
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def make_forecast(objects, types, x, y, cos, sin, half_length, half_width, distance, out):
     """Chooses the objects that a plan looks at.
 
@@ -99,7 +99,7 @@ def make_forecast(objects, types, x, y, cos, sin, half_length, half_width, dista
     out.count[0] = count
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _add(obj, kind, row, at, out):
     out.row[at], out.type[at], out.yaw[at] = row, kind, obj[2]
     out.box[at, 0], out.box[at, 1] = obj[0], obj[1]

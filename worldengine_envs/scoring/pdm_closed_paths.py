@@ -9,10 +9,10 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from worldengine_envs.errors import DataError
-from worldengine_envs.simulation.geometry import boxes_overlap, point_in_polygon, polygon_overlaps_polygon, wrap_angle
+from worldengine_envs.simulation.geometry import boxes_overlap, polygon_overlaps_polygon, wrap_angle
+from worldengine_envs.simulation.kernels import kernel
 
 LATERAL_OFFSETS = (0.0, -1.0, 1.0)  # path 0 is the centreline, 1 is shifted to the right, 2 to the left [m]
 NUM_PATHS = len(LATERAL_OFFSETS)
@@ -74,7 +74,7 @@ def _num_blocks(points: int) -> int:
     return -(-(points - 1) // BLOCK)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def fill_bounds(xy, count, out):
     """Writes the bounding box of each run of 16 segments of the line ``xy[:count]`` to ``out`` (blocks, 4)."""
     for block in range((count - 1 + BLOCK - 1) // BLOCK):
@@ -86,14 +86,24 @@ def fill_bounds(xy, count, out):
             out[block, 2], out[block, 3] = max(out[block, 2], xy[i, 0]), max(out[block, 3], xy[i, 1])
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def _bounds_distance2(bounds, block, x, y):
+@kernel
+def ring_bounds(xy, start, end, out):
+    """Writes smallest x, y and largest x, y of the ring ``xy[start:end]`` to ``out`` (4,)."""
+    out[0], out[1], out[2], out[3] = xy[start, 0], xy[start, 1], xy[start, 0], xy[start, 1]
+    for i in range(start + 1, end):
+        out[0], out[1] = min(out[0], xy[i, 0]), min(out[1], xy[i, 1])
+        out[2], out[3] = max(out[2], xy[i, 0]), max(out[3], xy[i, 1])
+
+
+@kernel
+def bounds_distance2(bounds, block, x, y):
+    """Returns the squared distance of a point to the box in row ``block`` of ``bounds`` (n, 4)."""
     dx = max(bounds[block, 0] - x, 0.0, x - bounds[block, 2])
     dy = max(bounds[block, 1] - y, 0.0, y - bounds[block, 3])
     return dx * dx + dy * dy
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _project_on_block(xy, s, block, last, x, y, best, best_s):
     for i in range(block * BLOCK, min((block + 1) * BLOCK, last)):
         ux, uy = xy[i + 1, 0] - xy[i, 0], xy[i + 1, 1] - xy[i, 1]
@@ -109,26 +119,26 @@ def _project_on_block(xy, s, block, last, x, y, best, best_s):
     return best, best_s
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def project_on_path(paths, path, x, y):
     """Returns the arclength [m] of the first nearest point of a path, skipping blocks that are surely farther away."""
     bounds = paths.bounds[path]
     xy, s, last = paths.pose[path], paths.s[path], paths.s.shape[1] - 1
     nearest, lowest = 0, math.inf
     for block in range(len(bounds)):
-        d2 = _bounds_distance2(bounds, block, x, y)
+        d2 = bounds_distance2(bounds, block, x, y)
         if d2 < lowest:
             nearest, lowest = block, d2
     limit, _ = _project_on_block(xy, s, nearest, last, x, y, math.inf, 0.0)
     limit = limit * (1.0 + 1e-9) + 1e-12  # so that rounding skips no block with the same distance
     best, best_s = math.inf, 0.0
     for block in range(len(bounds)):
-        if _bounds_distance2(bounds, block, x, y) <= limit:
+        if bounds_distance2(bounds, block, x, y) <= limit:
             best, best_s = _project_on_block(xy, s, block, last, x, y, best, best_s)
     return best_s
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def path_pose(paths, path, at, out):
     """Writes x, y [m], yaw [rad] at arclength ``at``, clipped to 1e-5 m .. the length, to ``out`` (3,)."""
     pose, s = paths.pose[path], paths.s[path]
@@ -141,7 +151,7 @@ def path_pose(paths, path, at, out):
     out[2] = wrap_angle(out[2])
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _path_point(pose, s, at, out):
     i = min(max(np.searchsorted(s, at), 1), len(s) - 1)
     while i > 1 and s[i] == s[i - 1]:
@@ -151,7 +161,7 @@ def _path_point(pose, s, at, out):
     out[1] = pose[i - 1, 1] + t * (pose[i, 1] - pose[i - 1, 1])
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def make_corridor(paths, path, start, end, corridor):
     """Fills one path's corridor between two arclengths.
 
@@ -177,7 +187,7 @@ def make_corridor(paths, path, start, end, corridor):
     fill_bounds(xy, count, corridor.bounds[path])
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def segment_meets_box(ax, ay, bx, by, half_length, half_width, reach):
     """Whether a segment, in the frame of a box, comes within ``reach`` of it."""
     if min(ax, bx) > half_length + reach or max(ax, bx) < -half_length - reach:
@@ -208,12 +218,12 @@ def segment_meets_box(ax, ay, bx, by, half_length, half_width, reach):
     return positive and negative and _overlaps_axes(ax, ay, bx, by, half_length, half_width)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _overlaps_axes(ax, ay, bx, by, half_length, half_width):
     return min(ax, bx) <= half_length and max(ax, bx) >= -half_length and min(ay, by) <= half_width and max(ay, by) >= -half_width
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _end_box(xy, count, end, out):
     """Writes x, y and the outward direction (cosine, sine) of an end of the line (0 first, 1 last); a point's are +x and -x."""
     at, step = (0, 1) if end == 0 else (count - 1, -1)
@@ -227,14 +237,14 @@ def _end_box(xy, count, end, out):
         out[2], out[3] = dx / length, dy / length
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def corridor_meets_box(corridor, path, reach, x, y, cos, sin, half_length, half_width, scratch):
     """Whether a box touches the corridor; ``reach`` is half the ego's width [m], ``scratch`` (4,) is overwritten."""
     xy, count, bounds = corridor.xy[path], corridor.count[path], corridor.bounds[path]
     radius = math.sqrt(half_length * half_length + half_width * half_width) + reach
     near = False
     for block in range((count - 1 + BLOCK - 1) // BLOCK):
-        d2 = _bounds_distance2(bounds, block, x, y)
+        d2 = bounds_distance2(bounds, block, x, y)
         near |= d2 <= (radius + reach) * (radius + reach)
         if d2 > radius * radius:
             continue
@@ -254,7 +264,7 @@ def corridor_meets_box(corridor, path, reach, x, y, cos, sin, half_length, half_
     return False
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def point_segment_distance2(x, y, ax, ay, bx, by):
     """Returns the squared distance of a point to the segment a-b."""
     ux, uy = bx - ax, by - ay
@@ -267,7 +277,7 @@ def point_segment_distance2(x, y, ax, ay, bx, by):
     return ex * ex + ey * ey
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def polygon_distance(a, a_start, a_end, b, b_start, b_end):
     """Returns the distance [m] between two rings, given as rows of flat arrays; 0 where they touch or overlap."""
     if polygon_overlaps_polygon(a, a_start, a_end, b, b_start, b_end):
@@ -284,14 +294,27 @@ def polygon_distance(a, a_start, a_end, b, b_start, b_end):
     return math.sqrt(best)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def corridor_meets_polygon(corridor, path, reach, polygon, start, end, scratch, ring):
-    """As ``corridor_meets_box`` for rows start..end of ``polygon`` (vertices, 2); ``ring`` (4, 2) is overwritten."""
+@kernel
+def _apart(xy, i, bounds, reach):
+    """Whether segment i..i + 1 of a line is surely farther than ``reach`` from what ``bounds`` (4,) encloses."""
+    return (
+        max(xy[i, 0], xy[i + 1, 0]) < bounds[0] - reach
+        or min(xy[i, 0], xy[i + 1, 0]) > bounds[2] + reach
+        or max(xy[i, 1], xy[i + 1, 1]) < bounds[1] - reach
+        or min(xy[i, 1], xy[i + 1, 1]) > bounds[3] + reach
+    )
+
+
+@kernel
+def corridor_meets_polygon(corridor, path, reach, polygon, start, end, bounds, scratch, ring):
+    """As ``corridor_meets_box`` for rows start..end of ``polygon`` (vertices, 2).
+
+    ``bounds`` (4,) are its smallest x, y and largest x, y [m]; ``ring`` (4, 2) is overwritten.
+    """
     xy, count = corridor.xy[path], corridor.count[path]
-    for i in range(count):
-        if point_in_polygon(polygon, start, end, xy[i, 0], xy[i, 1]):
-            return True
     for i in range(count - 1):
+        if _apart(xy, i, bounds, reach):
+            continue
         ring[0, 0], ring[0, 1], ring[1, 0], ring[1, 1] = xy[i, 0], xy[i, 1], xy[i + 1, 0], xy[i + 1, 1]
         if polygon_distance(ring, 0, 2, polygon, start, end) <= reach:
             return True

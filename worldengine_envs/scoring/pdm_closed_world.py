@@ -7,13 +7,13 @@ import threading
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from worldengine_envs.scenario.types import LightState, VehicleParameters
 from worldengine_envs.scoring.pdm_closed import MAX_RED_LIGHTS, ClosedRoom, ClosedRoute, make_room, make_route, plan
 from worldengine_envs.scoring.pdm_closed_idm import TRAJECTORY_STEPS
 from worldengine_envs.simulation.bank import Bank
 from worldengine_envs.simulation.geometry import wrap_angle
+from worldengine_envs.simulation.kernels import kernel
 from worldengine_envs.simulation.map_index import MAX_LANES_AT_POINT, lanes_at
 from worldengine_envs.simulation.threads import run_over_worlds
 from worldengine_envs.simulation.world import Worlds
@@ -50,7 +50,7 @@ def route_of(bank: Bank, s: int) -> ClosedRoute:
     return make_route(line, vehicle, int(row["map_row"]), on_route)
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _see_objects(bank, worlds, w, sight):
     """Fills objects and types with everyone present and returns their number."""
     scenario, count = bank.scenarios[worlds.scenario[w]], 0
@@ -66,7 +66,7 @@ def _see_objects(bank, worlds, w, sight):
     return count
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _see_lights(bank, worlds, w, on_route, sight):
     """Fills ``red`` with the polygons of red lanes on the route and returns their number."""
     scenario, count = bank.scenarios[worlds.scenario[w]], 0
@@ -80,7 +80,7 @@ def _see_lights(bank, worlds, w, on_route, sight):
     return count
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def _heading_error(bank, lane, x, y, yaw):
     """Angle [rad] between a heading and a lane's centreline at its point nearest to (x, y)."""
     nearest, error = math.inf, math.pi
@@ -92,7 +92,7 @@ def _heading_error(bank, lane, x, y, yaw):
     return error
 
 
-@njit(cache=True, nogil=True, _nrt=False)
+@kernel
 def speed_limit_here(bank, worlds, w, on_route, lanes):
     """Speed limit [m/s] of the on-route lane under the rear axle that points most like the ego, else that of the start."""
     scenario, ego = bank.scenarios[worlds.scenario[w]], worlds.ego[w]
@@ -112,24 +112,14 @@ def speed_limit_here(bank, worlds, w, on_route, lanes):
     return limit
 
 
-@njit(cache=True, nogil=True, _nrt=False)
-def plan_world(bank, worlds, w, route, room, sight, out):
-    """Plans for world ``w`` and writes the trajectory to ``out`` (51, 3); returns the chosen proposal.
-
-    Args:
-        bank, worlds, w: The world.
-        route: ClosedRoute of its scenario.
-        room, sight: Working memory.
-        out: (51, 3) x, y [m], yaw [rad] of the rear axle every 0.1 s from now.
-    """
-    count, lights = _see_objects(bank, worlds, w, sight), _see_lights(bank, worlds, w, route.on_route, sight)
-    limit = speed_limit_here(bank, worlds, w, route.on_route, sight.lanes)
-    objects, types, red = sight.objects[:count], sight.types[:count], sight.red[:lights]
-    choice = plan(bank.map_index, route, room, worlds.ego[w], objects, types, red, limit)
-    for k in range(TRAJECTORY_STEPS + 1):
-        for j in range(3):
-            out[k, j] = room.proposals.pose[choice, k, j]
-    return choice
+@kernel
+def see(bank, worlds, w, on_route, sight):
+    """Fills ``sight`` with what the planner sees of world ``w``; returns numbers of objects and red lights, speed limit [m/s]."""
+    return (
+        _see_objects(bank, worlds, w, sight),
+        _see_lights(bank, worlds, w, on_route, sight),
+        speed_limit_here(bank, worlds, w, on_route, sight.lanes),
+    )
 
 
 class PdmClosedDriver:
@@ -168,7 +158,10 @@ class PdmClosedDriver:
             route = self._routes[int(worlds.scenario[w])]
             # a route's corridors are working memory too, and two threads may drive the same route
             route = route._replace(corridor=self._corridor(int(worlds.scenario[w]), route))
-            plan_world(bank, worlds, w, route, room, sight, out[i])
+            count, lights, limit = see(bank, worlds, w, route.on_route, sight)
+            objects, types, red = sight.objects[:count], sight.types[:count], sight.red[:lights]
+            choice = plan(bank.map_index, route, room, worlds.ego[w], objects, types, red, limit)
+            out[i] = room.proposals.pose[choice]
 
     def _memory(self) -> tuple[ClosedRoom, Sight]:
         if not hasattr(self._local, "memory"):
