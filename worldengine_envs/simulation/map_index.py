@@ -58,7 +58,7 @@ class MapIndex(NamedTuple):
     entry_layer: np.ndarray  # (entries,) int32: 1 << layer
     entry_kind: np.ndarray  # (entries,) int8: OUTSIDE_PART, INSIDE_PART, WHOLE, TEST_POLYGON (see map_raster)
     entry_edge: np.ndarray  # (entries + 1,) int64: rows of edges
-    edges: np.ndarray  # (edges, 4) float64: x, y of the start, x, y of the end [m]
+    edges: np.ndarray  # (edges,) int32: vertex of the polygon's ring at which the edge ends
     polygon_offset: np.ndarray  # (maps + 1,) int64
     polygon_start: np.ndarray  # (polygons + 1,) int64: rows of vertices
     polygon_xy: np.ndarray  # (vertices, 2) float64 [m]
@@ -165,7 +165,7 @@ class MapIndexBuilder:
 
     def __init__(self, cell_m: float = CELL_M):
         self._cell_m = cell_m
-        floats, links = {"origin": (2,), "inverse_cell": (), "edges": (4,), "polygon_xy": (2,)}, {"shape": (2,)}
+        floats, links = {"origin": (2,), "inverse_cell": (), "polygon_xy": (2,)}, {"shape": (2,)}
         small = {"entry_kind": np.int8, "polygon_layer": np.int8}
         self._tables = {}
         for name in MapIndex._fields:
@@ -283,8 +283,13 @@ def in_entry(index, m, entry, x, y):
     ry = oy + (math.floor((y - oy) * index.inverse_cell[m]) + REFERENCE_Y) * cell
     inside = kind != OUTSIDE_PART
     dx, dy = x - rx, y - ry
+    xy = index.polygon_xy
+    polygon = index.polygon_offset[m] + index.entry_polygon[entry]
+    first, last = index.polygon_start[polygon], index.polygon_start[polygon + 1] - 1
     for e in range(index.entry_edge[entry], index.entry_edge[entry + 1]):
-        ax, ay, bx, by = index.edges[e, 0], index.edges[e, 1], index.edges[e, 2], index.edges[e, 3]
+        end = first + index.edges[e]
+        start = end - 1 if end > first else last
+        ax, ay, bx, by = xy[start, 0], xy[start, 1], xy[end, 0], xy[end, 1]
         ux, uy = bx - ax, by - ay
         point_side = ux * (y - ay) - uy * (x - ax)
         if point_side == 0.0 and (x - ax) * (x - bx) <= 0.0 and (y - ay) * (y - by) <= 0.0:

@@ -107,10 +107,11 @@ def fill_cells(xy, offsets, origin_x, origin_y, cell, nx, ny, cell_entry, cell_e
         cell_entry, cell_edge: (cells + 1,) first rows of each cell.
 
     Returns:
-        Per entry its polygon (int32), kind (int8) and first edge (entries + 1, int64); edges (edges, 4) x, y, x, y [m].
+        Per entry its polygon (int32), kind (int8) and first edge (entries + 1, int64); per edge (int32) the vertex of the ring where it
+        ends.
     """
     polygon, kind = np.empty(cell_entry[-1], np.int32), np.empty(cell_entry[-1], np.int8)
-    entry_edge, edges = np.empty(cell_entry[-1] + 1, np.int64), np.empty((cell_edge[-1], 4), np.float64)
+    entry_edge, edges = np.empty(cell_entry[-1] + 1, np.int64), np.empty(cell_edge[-1], np.int32)
     entry_edge[cell_entry[-1]] = cell_edge[-1]
     next_entry, next_edge = cell_entry.copy(), cell_edge.copy()
     stamp = np.zeros(nx * ny, np.int64)  # 1 + the polygon whose border was here last
@@ -131,7 +132,7 @@ def fill_cells(xy, offsets, origin_x, origin_y, cell, nx, ny, cell_entry, cell_e
                         next_entry[c] += 1
                         x, y = origin_x + (column + REFERENCE_X) * cell, origin_y + (row + REFERENCE_Y) * cell
                         polygon[e], kind[e], entry_edge[e] = q, _reference_kind(xy, start, end, x, y), next_edge[c]
-                    edges[next_edge[c]] = ax, ay, bx, by
+                    edges[next_edge[c]] = i - start
                     next_edge[c] += 1
             j = i
         low_x, low_y, high_x, high_y = _ring_box(xy, start, end)
