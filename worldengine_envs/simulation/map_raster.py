@@ -107,8 +107,8 @@ def fill_cells(xy, offsets, origin_x, origin_y, cell, nx, ny, cell_entry, cell_e
         cell_entry, cell_edge: (cells + 1,) first rows of each cell.
 
     Returns:
-        Per entry its polygon (int32), kind (int8) and first edge (entries + 1, int64); per edge (int32) the vertex of the ring where it
-        ends.
+        Per entry its polygon (int32), kind (int8) and first edge (entries + 1, int64); edges (int32): the vertex of the ring at
+        which each ends.
     """
     polygon, kind = np.empty(cell_entry[-1], np.int32), np.empty(cell_entry[-1], np.int8)
     entry_edge, edges = np.empty(cell_entry[-1] + 1, np.int64), np.empty(cell_edge[-1], np.int32)
