@@ -27,7 +27,7 @@ def cut_in(draw: Draw, difficulty: float) -> Scene:
     contact = draw.uniform(3.4, 2.6) - 0.9 * difficulty  # [s] from the start to contact if the ego goes on
     slow = speed * (draw.uniform(0.5, 0.7) - 0.2 * difficulty)
     duration = draw.uniform(2.4, 3.0) - 1.0 * difficulty
-    duration = max(duration, 14.0 / slow)  # no sharper than about 25 degrees
+    duration = max(duration, 14.0 / slow, 2.4)  # no sharper than about 25 degrees, 3.6 m/s2 sideways
     begins = contact - draw.uniform(0.65, 0.95) * duration
     path = scene.add_path(lane_path(street.network, street.corridor[0].forward[other]))
     cutter = scene.vehicle(path, 0.0, slow, name="cutter")
@@ -221,9 +221,9 @@ def candidates(scene: Scene, speed: float) -> np.ndarray:
 
 
 def swerve_times(offset: float, speed: float) -> list[float]:
-    """Returns the quickest time [s] for a sideways move that stays below 4.5 m/s2 and 1.8 rad/s2 of yaw, and a calmer one."""
+    """Returns the quickest time [s] for a sideways move that stays below 3.2 m/s2 and 1.6 rad/s2 of yaw, and a calmer one."""
     # peaks of the quintic: 5.77 offset / T^2 of lateral acceleration, 60 offset / T^3 of its rate = yaw acceleration * speed
     good = [
-        t for t in (1.2, 1.5, 1.8, 2.1, 2.4, 2.8, 3.2) if 5.77 * offset < 4.5 * t * t and 60.0 * offset < 1.8 * speed * t * t * t
+        t for t in (1.2, 1.5, 1.8, 2.1, 2.4, 2.8, 3.2) if 5.77 * offset < 3.2 * t * t and 60.0 * offset < 1.6 * speed * t * t * t
     ]
     return [good[0], good[0] + 0.9] if good else []
