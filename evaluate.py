@@ -35,8 +35,6 @@ class EvaluateSettings:
     """Who moves the others: log (as recorded) or idm (they react)."""
     horizon_s: float = 4.0
     """Length of an episode [s]."""
-    anchors: str | None = None
-    """Anchor vocabulary (.npy) that a checkpoint was trained with; None = the one that ships."""
     baselines: bool = False
     """Add all baselines to the table."""
     num_envs: int = 64
@@ -52,7 +50,7 @@ def main() -> int:
     split = None if settings.split == "all" else settings.split
     try:
         packs = PackSet(settings.pack)
-        factory = WorldFactory(packs, WorldSettings(settings.traffic, settings.horizon_s, settings.anchors))
+        factory = WorldFactory(packs, WorldSettings(settings.traffic, settings.horizon_s))
         scenarios = packs.ids(split, settings.tags)
         if not scenarios:
             raise WorldEngineError(f"no scenario of {packs.name} has split {split} and tags {list(settings.tags)}")

@@ -14,6 +14,7 @@ from worldengine_envs.scenario.pack_write import write_pack
 from worldengine_rl.evaluation import Evaluation, evaluate
 from worldengine_rl.mining import MiningSettings, mine
 from worldengine_rl.pipeline import Run, Settings, common_with_some_rare
+from worldengine_rl.policies import load_policy
 from worldengine_rl.post_training import PostTrainSettings, draw_scenarios
 from worldengine_rl.pretraining import CloneSettings
 from worldengine_rl.worlds import PackSet, WorldFactory, WorldSettings
@@ -44,6 +45,8 @@ def settings(pack, name):
         pack=(str(pack),),
         name=name,
         threads=1,
+        anchors=64,
+        fan=200,
         rare_share=0.5,
         clone=CloneSettings(rounds=1, max_epochs=3, batch_size=16),
         post_training=PostTrainSettings(iterations=3, worlds=8, batch_size=32, critic_warmup=1),
@@ -95,7 +98,7 @@ def test_interrupted_runs_end_in_the_same_policy(pack, tmp_path, monkeypatch, st
     Run(Settings(**{**without_table, "name": "halves"}), resume=True, console=quiet()).run()
 
     ends = [Run(Settings(**{**without_table, "name": name}), resume=True, console=quiet()) for name in ("whole", "halves")]
-    weights = [end._load(end.folder / "post_trained.zip").state_dict() for end in ends]
+    weights = [load_policy(end.folder / "post_trained.zip").state_dict() for end in ends]
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     records = [json.loads((end.folder / "evaluation_post-trained_test.json").read_text())["records"] for end in ends]
     assert records[0] == records[1]

@@ -12,18 +12,14 @@ import torch
 from gymnasium import spaces
 from stable_baselines3.common.env_util import make_vec_env
 
+from worldengine_envs.envs.observations import state_space
 from worldengine_envs.errors import DataError
 from worldengine_rl.br_ppo import BRPPO
 from worldengine_rl.policies import DrivingPolicy, load_policy
 
-SPACE = spaces.Dict(
-    {
-        "ego": spaces.Box(-np.inf, np.inf, (6,), np.float32),
-        "agents": spaces.Box(-np.inf, np.inf, (10, 5), np.float32),
-        "agents_mask": spaces.Box(0, 1, (10,), np.float32),
-        "route": spaces.Box(-np.inf, np.inf, (4, 3), np.float32),
-    }
-)
+SPACE = state_space()
+AGENTS, FEATURES = SPACE["agents"].shape
+VECTOR = sum(int(np.prod(SPACE[name].shape)) for name in ("ego", "route"))
 ACTIONS = spaces.Discrete(7)
 
 
@@ -48,7 +44,8 @@ class Noise(gym.Env):
 def observations(batch, seed=0):
     rng = np.random.default_rng(seed)
     data = {name: rng.normal(size=(batch, *space.shape)).astype(np.float32) for name, space in SPACE.items()}
-    data["agents_mask"] = (rng.random((batch, 10)) < 0.5).astype(np.float32)
+    data["map_mask"] = (rng.random((batch, *SPACE["map_mask"].shape)) < 0.7).astype(np.float32)
+    data["agents_mask"] = (rng.random((batch, AGENTS)) < 0.5).astype(np.float32)
     data["agents_mask"][0] = 0  # nobody there
     return data
 
@@ -77,7 +74,7 @@ def test_masked_elements_and_their_order_do_not_matter(policy):
     hidden = copy.deepcopy(data)
     hidden["agents"][data["agents_mask"] == 0] = 1e6
     torch.testing.assert_close(logits(policy, hidden), expected)
-    order = np.random.default_rng(1).permutation(10)
+    order = np.random.default_rng(1).permutation(AGENTS)
     shuffled = dict(data, agents=data["agents"][:, order], agents_mask=data["agents_mask"][:, order])
     torch.testing.assert_close(logits(policy, shuffled), expected)
     seen = copy.deepcopy(data)
@@ -94,10 +91,10 @@ def test_inputs_are_standardised_by_what_exists(policy):
     policy.fit_inputs(tensors(data))
     for extractor in (policy.pi_features_extractor, policy.vf_features_extractor):
         standardised = extractor.standardise(extractor._vector(tensors(data)))
-        torch.testing.assert_close(standardised.mean(0), torch.zeros(18), atol=1e-4, rtol=0)
-        torch.testing.assert_close(standardised.std(0), torch.ones(18), atol=1e-2, rtol=0)
+        torch.testing.assert_close(standardised.mean(0), torch.zeros(VECTOR), atol=1e-4, rtol=0)
+        torch.testing.assert_close(standardised.std(0), torch.ones(VECTOR), atol=1e-2, rtol=0)
         agents = extractor.encoders["agents"].standardise(tensors(data)["agents"])[torch.as_tensor(data["agents_mask"]) == 1]
-        torch.testing.assert_close(agents.mean(0), torch.zeros(5), atol=1e-4, rtol=0)
+        torch.testing.assert_close(agents.mean(0), torch.zeros(FEATURES), atol=1e-4, rtol=0)
 
 
 def test_actor_and_critic_share_nothing(policy):
@@ -123,20 +120,22 @@ def test_checkpoint_is_read_without_pickles(checkpoint, monkeypatch):
         raise AssertionError("a pickle was opened")
 
     monkeypatch.setattr(pickle, "loads", refuse)
-    loaded = load_policy(path, SPACE, ACTIONS)
+    loaded = load_policy(path)
     data = observations(16)
     torch.testing.assert_close(logits(loaded, data), logits(model.policy, data), rtol=0, atol=0)
     np.testing.assert_array_equal(loaded.act(data), model.policy.predict(data, deterministic=True)[0])
 
 
 def test_bad_checkpoints_are_one_clear_error(checkpoint, tmp_path):
-    _, path = checkpoint
+    model, path = checkpoint
+    model.policy_kwargs["trunk_width"] = 64
+    model.save(tmp_path / "wide.zip")
     with pytest.raises(DataError, match="does not fit"):
-        load_policy(path, SPACE, spaces.Discrete(8))
+        load_policy(tmp_path / "wide.zip")
     (tmp_path / "text.zip").write_text("no zip")
     (tmp_path / "short.zip").write_bytes(path.read_bytes()[:2000])
     with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
         archive.writestr("data", json.dumps({}))
     for name in ("text.zip", "short.zip", "empty.zip", "absent.zip"):
         with pytest.raises(DataError, match=name):
-            load_policy(tmp_path / name, SPACE, ACTIONS)
+            load_policy(tmp_path / name)

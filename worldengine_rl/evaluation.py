@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from gymnasium import spaces
 from rich.console import Console
 from rich.table import Table
 
@@ -131,12 +130,8 @@ def evaluate(
         envs = factory.make(num_envs, baseline(policy).action)
         act = baseline(policy)(envs)
     else:
-        if isinstance(policy, str):
-            envs = factory.make(num_envs)
-            policy, name = load_policy(policy, envs.single_observation_space, envs.single_action_space), name or Path(policy).stem
-        else:
-            envs = factory.make(num_envs, action_kind(policy.action_space))
-        learned = policy
+        learned, name = (load_policy(policy), name or Path(policy).stem) if isinstance(policy, str) else (policy, name)
+        envs = factory.make(num_envs, **learned.world_arguments)
 
         def act(observations, _):
             return learned.act(observations)
@@ -149,11 +144,6 @@ def evaluate(
         records.append(Record(scenario, **known, tags=factory.packs.tags(scenario), **outcome))
     conditions = Conditions(factory.packs.name, split, tuple(tags), factory.settings.traffic, factory.settings.horizon_s)
     return Evaluation(name or str(policy), conditions, tuple(records))
-
-
-def action_kind(space: spaces.Space) -> str:
-    """Returns the environment's action kind that a policy's action space belongs to."""
-    return "anchor" if isinstance(space, spaces.Discrete) else {(2,): "control", (8, 3): "trajectory"}[space.shape]
 
 
 def _outcome(info: dict) -> dict:

@@ -13,11 +13,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from worldengine_envs.envs.anchors import cluster, kinematic_fan, logged_plans
 from worldengine_envs.envs.baselines import BASELINES
+from worldengine_envs.envs.observations import state_space
 from worldengine_envs.errors import DataError, WorldEngineError
 from worldengine_rl.demonstrations import collect_demonstrations
 from worldengine_rl.evaluation import TERMS, Evaluation, evaluate, make_table
@@ -46,6 +49,10 @@ class Settings:
     """Threads of torch and of the worlds. On a CPU, the same seed and threads give the same numbers."""
     rare_share: float = 0.05
     """Share of rare scenarios among those that the clone learns from; packs without tags "rare" are used whole."""
+    anchors: int = 256
+    """Size of the policy's vocabulary of trajectories."""
+    fan: int = 1000
+    """The vocabulary is made (k-means) from what the logged drivers did and from so many kinematic plans: braking and swerving."""
     baselines: bool = True
     """Whether the table has the baselines."""
     wandb_project: str | None = None
@@ -118,20 +125,26 @@ class Run:
         return result
 
     def _new_policy(self) -> DrivingPolicy:
-        seed_torch(derived_seed(self.settings.seed, "policy"))
-        envs = self.factory.make(1)
-        widths = {"encoder_width": self.settings.encoder_width, "trunk_width": self.settings.trunk_width}
-        return DrivingPolicy(envs.single_observation_space, envs.single_action_space, lambda _: 0.0, **widths)
+        """Returns an untrained policy over anchors that are made from what the logged drivers of the training split did."""
+        settings = self.settings
+        seed_torch(derived_seed(settings.seed, "policy"))
+        widths = {"encoder_width": settings.encoder_width, "trunk_width": settings.trunk_width}
+        policy = DrivingPolicy(state_space(), spaces.Discrete(settings.anchors), lambda _: 0.0, **widths)
+        plans = [logged_plans(self.packs.load(name), agents=False) for name in self.train_ids]
+        anchors = cluster(np.concatenate([*plans, kinematic_fan(settings.fan, settings.seed)]), settings.anchors, settings.seed)
+        anchors[np.abs(anchors).sum((1, 2)).argmin()] = 0.0  # one is to stand still, exactly
+        policy.anchors.copy_(torch.as_tensor(anchors))
+        return policy
 
     def _clone(self) -> DrivingPolicy:
         settings, file = self.settings, self.folder / "clone.zip"
         if file.exists():
-            return self._load(file)
+            return load_policy(file)
+        policy = self._new_policy()
         scenarios = common_with_some_rare(self.train_ids, self.packs, settings.rare_share, settings.seed)
         with self._timed("demonstrations"), self.console.status(f"driving {len(scenarios)} logs for demonstrations"):
-            envs = self.factory.make(min(64, len(scenarios)))
+            envs = self.factory.make(min(64, len(scenarios)), **policy.world_arguments)
             data = collect_demonstrations(envs, self.packs, scenarios, settings.clone, settings.seed)
-        policy = self._new_policy()
         with self._timed("clone"), self._progress("cloning", settings.clone.max_epochs) as advance:
 
             def on_epoch(metrics: dict) -> None:
@@ -143,9 +156,9 @@ class Run:
             f"clone: {len(data)} decisions of {len(scenarios)} scenarios, best validation loss {progress.best_loss:.3f} "
             f"in epoch {progress.best_epoch} of {progress.epoch}"
         )
-        envs = self.factory.make(1, autoreset_mode=AutoresetMode.SAME_STEP)
+        envs = self.factory.make(1, autoreset_mode=AutoresetMode.SAME_STEP, **policy.world_arguments)
         save_model(make_model(policy, envs, settings.post_training, settings.seed), file)
-        return self._load(file)
+        return load_policy(file)
 
     def _mine(self, policy: DrivingPolicy) -> list[dict]:
         file = self.folder / "mined.json"
@@ -162,7 +175,8 @@ class Run:
         file = self.folder / "post_trained.zip"
         if not file.exists():
             settings = self.settings.post_training
-            envs = self.factory.make(settings.worlds, autoreset_mode=AutoresetMode.SAME_STEP, scenarios=self.train_ids)
+            draw_from = {"autoreset_mode": AutoresetMode.SAME_STEP, "scenarios": self.train_ids}
+            envs = self.factory.make(settings.worlds, **draw_from, **cloned.world_arguments)
             with self._timed("post-train"), self._progress("post-training", settings.iterations) as advance:
 
                 def on_iteration(metrics: dict) -> None:
@@ -172,11 +186,7 @@ class Run:
                 names = [entry["scenario"] for entry in mined]
                 model = post_train(cloned, envs, names, self.train_ids, settings, self.settings.seed, self.folder, on_iteration)
             save_model(model, file)
-        return self._load(file)
-
-    def _load(self, file: Path) -> DrivingPolicy:
-        envs = self.factory.make(1)
-        return load_policy(file, envs.single_observation_space, envs.single_action_space)
+        return load_policy(file)
 
     def _evaluate(self, name: str, policy: str | DrivingPolicy, scenarios: Sequence[str], split: str) -> Evaluation:
         file = self.folder / f"evaluation_{name}_{split}.json"

@@ -15,6 +15,8 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
+from worldengine_envs.envs.actions import POSES, action_space
+from worldengine_envs.envs.observations import state_space
 from worldengine_envs.errors import DataError
 
 MASK = "_mask"  # the set "agents" (elements, features) comes with "agents_mask" (elements,), 1 where the element exists
@@ -91,6 +93,9 @@ class StateEncoder(BaseFeaturesExtractor):
 class DrivingPolicy(ActorCriticPolicy):
     """Actor and critic with an encoder each (so that training the critic never moves the actor).
 
+    A policy over anchors keeps them in the buffer ``anchors`` (n, 8, 3): x, y [m], yaw [rad] of the rear axle every 0.5 s, so that a
+    checkpoint is all that it takes to drive. Zeros until they are set.
+
     Args:
         encoder_width: width of the set encoders.
         trunk_width: width of the layers after them.
@@ -111,6 +116,15 @@ class DrivingPolicy(ActorCriticPolicy):
             share_features_extractor=False,
             **arguments,
         )
+        if isinstance(action_space, spaces.Discrete):
+            self.register_buffer("anchors", torch.zeros(int(action_space.n), POSES, 3))
+
+    @property
+    def world_arguments(self) -> dict:
+        """What worlds for this policy are made with: ``action`` and ``anchors`` of ``DrivingVectorEnv``."""
+        if isinstance(self.action_space, spaces.Discrete):
+            return {"action": "anchor", "anchors": self.anchors.cpu().numpy()}
+        return {"action": {(2,): "control", (POSES, 3): "trajectory"}[self.action_space.shape]}
 
     def fit_inputs(self, observations: dict[str, torch.Tensor]) -> None:
         """Sets the standardisation of the inputs of actor and critic from a data set of observations."""
@@ -127,13 +141,13 @@ class DrivingPolicy(ActorCriticPolicy):
         return actions
 
 
-def load_policy(path: str | Path, observation_space: spaces.Dict, action_space: spaces.Space, device: str = "cpu") -> DrivingPolicy:
+def load_policy(path: str | Path, device: str = "cpu") -> DrivingPolicy:
     """Reads the policy of a BRPPO checkpoint (``model.save``) without running anything that the file contains.
 
     Only the plain settings in its JSON and its tensors are read, never the pickled parts.
 
     Raises:
-        DataError: no such checkpoint, or one made for other observations or actions.
+        DataError: No such checkpoint, or one made for other observations or actions.
     """
     try:
         with zipfile.ZipFile(path) as archive:
@@ -142,10 +156,14 @@ def load_policy(path: str | Path, observation_space: spaces.Dict, action_space: 
     except (OSError, KeyError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, json.JSONDecodeError) as error:
         raise DataError(f"not a checkpoint of BRPPO ({error})", file=path, remedy="Give a .zip that train.py wrote") from error
     plain = {name: value for name, value in settings.items() if not name.startswith(":")}
-    policy = DrivingPolicy(observation_space, action_space, lambda _: 0.0, **plain)
+    kind = (
+        "anchor" if "anchors" in weights else {2: "control", 3 * POSES: "trajectory"}.get(len(weights.get("action_net.bias", ())))
+    )
     try:
+        actions = action_space(kind, len(weights.get("anchors", ())))
+        policy = DrivingPolicy(state_space(), actions, lambda _: 0.0, **plain)
         policy.load_state_dict(weights)
-    except RuntimeError as error:
-        remedy = "Evaluate it with the action kind, anchors and observation that it was trained with"
-        raise DataError(f"the checkpoint does not fit these spaces: {error}", file=path, remedy=remedy) from error
+    except (RuntimeError, TypeError, ValueError) as error:
+        remedy = "It was made by another version, or with other observations or actions"
+        raise DataError(f"the checkpoint does not fit a DrivingPolicy: {error}", file=path, remedy=remedy) from error
     return policy.to(device).eval()

@@ -71,12 +71,10 @@ class WorldSettings:
     """Who moves the others: log (as recorded) or idm (they react)."""
     horizon_s: float = 4.0
     """Length of an episode [s]."""
-    anchors: str | None = None
-    """Anchor vocabulary (.npy file) of the policy; None = the one that ships."""
 
 
 class WorldFactory:
-    """Makes vector environments over one pack set that share their compiled scenarios.
+    """Makes vector environments over one pack set; the first is kept, so that all share what is compiled.
 
     ``errors`` maps the id of every scenario that cannot be driven to the reason.
     """
@@ -87,9 +85,14 @@ class WorldFactory:
         self._first: DrivingVectorEnv | None = None
 
     def make(
-        self, num_envs: int, action: str = "anchor", autoreset_mode=AutoresetMode.DISABLED, scenarios: Sequence[str] | None = None
+        self,
+        num_envs: int,
+        action: str = "anchor",
+        anchors: np.ndarray | None = None,
+        autoreset_mode=AutoresetMode.DISABLED,
+        scenarios: Sequence[str] | None = None,
     ) -> DrivingVectorEnv:
-        """Returns ``num_envs`` worlds that draw from the given scenarios (None = all)."""
+        """Returns ``num_envs`` worlds that draw from the given scenarios (None = all); ``anchors`` (n, K, 3) as the policy has."""
         envs = DrivingVectorEnv(
             self.packs,
             num_envs=num_envs,
@@ -98,7 +101,7 @@ class WorldFactory:
             action=action,
             traffic=self.settings.traffic,
             horizon_s=self.settings.horizon_s,
-            anchors=self.settings.anchors if action == "anchor" else None,
+            anchors=anchors,
         )
         self._first = self._first or envs  # all over these packs share what is compiled
         return envs
