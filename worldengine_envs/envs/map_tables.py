@@ -144,17 +144,19 @@ def sample_lanes(vector_map: VectorMap, spacing: float) -> tuple[np.ndarray, np.
 def measure_room(index, m, points, out):
     """Writes how far the drivable area reaches to the left and right of points (n, 3 or more) x, y, yaw to ``out`` (n, 2) [m].
 
-    At most MAX_ROOM_M; 0 where the point itself is off it. A border between two polygons is in neither of them, so the better of
-    two places SEAM_M before and behind the point counts.
+    At most MAX_ROOM_M; 0 where the point itself is off it. A border between two polygons is in neither of them: where the point
+    lies on one, the better of two places SEAM_M before and behind it counts.
     """
     for i in range(len(points)):
         cos, sin = math.cos(points[i, 2]), math.sin(points[i, 2])
         for side in range(2):
             sign = 1.0 if side == 0 else -1.0
-            out[i, side] = 0.0
-            for shift in (-SEAM_M, SEAM_M):
-                x, y = points[i, 0] + shift * cos, points[i, 1] + shift * sin
-                out[i, side] = max(out[i, side], _reach(index, m, x, y, -sign * sin, sign * cos))
+            nx, ny = -sign * sin, sign * cos
+            out[i, side] = _reach(index, m, points[i, 0], points[i, 1], nx, ny)
+            if out[i, side] == 0.0:
+                for shift in (-SEAM_M, SEAM_M):
+                    x, y = points[i, 0] + shift * cos, points[i, 1] + shift * sin
+                    out[i, side] = max(out[i, side], _reach(index, m, x, y, nx, ny))
 
 
 @kernel
