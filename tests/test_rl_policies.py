@@ -139,3 +139,12 @@ def test_bad_checkpoints_are_one_clear_error(checkpoint, tmp_path):
     for name in ("text.zip", "short.zip", "empty.zip", "absent.zip"):
         with pytest.raises(DataError, match=name):
             load_policy(tmp_path / name)
+
+
+def test_equal_anchors_get_equal_scores(policy):
+    """Before anything is learned about single anchors, scores depend on poses only."""
+    policy.anchors[4] = policy.anchors[2]
+    scores = logits(policy, observations(8))
+    torch.testing.assert_close(scores[:, 4], scores[:, 2], rtol=0, atol=0)
+    assert ((scores[:, 3] - scores[:, 2]).abs() > 1e-4).all()
+    assert policy.world_arguments["action"] == "anchor" and policy.world_arguments["anchors"].shape == (7, 8, 3)

@@ -93,8 +93,8 @@ class StateEncoder(BaseFeaturesExtractor):
 class DrivingPolicy(ActorCriticPolicy):
     """Actor and critic with an encoder each (so that training the critic never moves the actor).
 
-    A policy over anchors keeps them in the buffer ``anchors`` (n, 8, 3): x, y [m], yaw [rad] of the rear axle every 0.5 s, so that a
-    checkpoint is all that it takes to drive. Zeros until they are set.
+    A policy over anchors keeps them in the buffer ``anchors`` (n, 8, 3), x, y [m], yaw [rad] of the rear axle every 0.5 s, so that
+    a checkpoint is all that it takes to drive. Zeros until they are set.
 
     Args:
         encoder_width: width of the set encoders.

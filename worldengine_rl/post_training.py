@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
+from stable_baselines3.common.utils import LinearSchedule
 
 from worldengine_envs.envs.sb3 import SB3VecEnv
 from worldengine_envs.envs.vector_env import DrivingVectorEnv
@@ -21,7 +22,7 @@ from worldengine_rl.randomness import derived_seed, seed_torch
 class PostTrainSettings:
     """Settings of post-training."""
 
-    iterations: int = 60
+    iterations: int = 80
     """Rollouts followed by an update."""
     worlds: int = 256
     """Worlds that are driven side by side; each starts an iteration with a fresh scenario."""
@@ -29,11 +30,12 @@ class PostTrainSettings:
     """Decisions of every world in an iteration (8 are one episode of 4 s)."""
     mined_share: float = 0.5
     """Share of worlds that start in a mined scenario; the others start in any scenario of the training split."""
-    learning_rate: float = 2e-4
+    learning_rate: float = 3e-4
+    """At the start; it falls linearly to a tenth."""
     batch_size: int = 512
     epochs: int = 3
     clip_range: float = 0.2
-    target_kl_ref: float = 0.1
+    target_kl_ref: float = 0.7
     """KL per decision to the clone that the coefficient is adapted to [nats]; more allows more change."""
     kl_coef: float = 0.1
     """Coefficient of the KL term at the start."""
@@ -107,7 +109,7 @@ def make_model(policy: DrivingPolicy, envs: DrivingVectorEnv, settings: PostTrai
         target_kl_ref=settings.target_kl_ref,
         kl_coef=settings.kl_coef,
         critic_warmup=settings.critic_warmup,
-        learning_rate=settings.learning_rate,
+        learning_rate=LinearSchedule(settings.learning_rate, settings.learning_rate / 10, 1.0),
         n_steps=settings.decisions,
         batch_size=settings.batch_size,
         n_epochs=settings.epochs,
