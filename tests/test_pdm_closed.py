@@ -154,3 +154,11 @@ def test_bad_input_is_refused():
         planner.plan(np.zeros(11), np.ones((5, 7)), np.zeros(5, np.int8))
     with pytest.raises(DataError, match="finite"):
         planner.plan(np.full(11, np.nan), np.ones((1, 7)), np.zeros(1, np.int8))
+    with pytest.raises(DataError, match="shapes"):
+        planner.plan(np.zeros(10), np.ones((1, 7)), np.zeros(1, np.int8))
+    with pytest.raises(DataError, match="shapes"):
+        planner.plan(np.zeros(11), np.ones((2, 7)), np.zeros(1, np.int8))
+    with pytest.raises(DataError, match="red"):
+        planner.plan(np.zeros(11), np.ones((1, 7)), np.zeros(1, np.int8), red=[len(on_route)])
+    with pytest.raises(DataError, match="on_route"):
+        PdmClosedPlanner(line, VehicleParameters(), index, 0, on_route[:-1])

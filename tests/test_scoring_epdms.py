@@ -130,3 +130,20 @@ def test_extended_comfort_compares_two_frames():
 def test_a_scene_without_reference_poses_is_refused():
     with pytest.raises(DataError, match="reference"):
         extend_scene(scene_of(straight_scenario()))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"red": np.ones((1, 41), bool)},
+        {"red": np.ones((1, 40), bool), "red_rows": np.zeros(1, int)},
+        {"red": np.ones((1, 41), bool), "red_rows": np.array([10**6])},
+        {"history": np.zeros((4, 3))},
+        {"history": np.full((4, 11), np.nan)},
+        {"human_poses": np.zeros((8, 2))},
+    ],
+)
+def test_what_compiled_code_would_misread_is_refused(change):
+    scene = scene_of(straight_scenario(), straight_on(10.0))
+    with pytest.raises(DataError, match=next(iter(change)).split("_")[0]):
+        extend_scene(scene, **change)

@@ -13,8 +13,9 @@ from worldengine_envs.scenario.types import AgentType
 from worldengine_envs.scoring.cases import load_case
 from worldengine_envs.scoring.pdms import score_proposals, score_scenes
 from worldengine_envs.scoring.pdms_details import detail_proposals, infractions
-from worldengine_envs.scoring.scene import scene_of
+from worldengine_envs.scoring.scene import make_scene, scene_of
 from worldengine_envs.scoring.trajectories import knot_times, query_times
+from worldengine_envs.simulation.map_index import build_map_index
 
 
 def straight_on(speed, poses=8, interval=0.5):
@@ -139,7 +140,7 @@ def test_times_pass_through_float_seconds():
 
 @pytest.mark.parametrize(
     ("plans", "interval", "word"),
-    [(np.zeros((8, 3)), 0.5, "shape"), (np.full((1, 8, 3), np.nan), 0.5, "finite"), (np.zeros((1, 8, 3)), 0.0, "above 0")],
+    [(np.zeros((8, 3)), 0.5, "shape"), (np.full((1, 8, 3), np.nan), 0.5, "finite"), (np.zeros((1, 8, 3)), 1e-7, "interval")],
 )
 def test_wrong_proposals_are_refused(plans, interval, word):
     with pytest.raises(DataError, match=word):
@@ -155,3 +156,38 @@ def test_cases_are_not_unpickled(tmp_path):
     np.savez(tmp_path / "case.npz", ego_state=np.array([{}], dtype=object))
     with pytest.raises(DataError, match="readable"):
         load_case(Path(tmp_path / "case.npz"))
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"ego_state": np.zeros(12)}, "ego_state"),
+        ({"on_route": np.ones(3, bool)}, "on_route"),
+        ({"m": 1}, "map 1"),
+        ({"valid": np.ones((50, 2), bool)}, "valid"),
+        ({"tracks": np.zeros((50, 1, 5))}, "tracks"),
+        ({"centerline": np.zeros((1, 2))}, "centerline"),
+        ({"reference_progress": None}, "reference"),
+        ({"reference_progress": np.nan}, "reference"),
+        ({"reference": (np.arange(41), np.full((41, 3), np.nan))}, "reference"),
+        ({"reference": (np.zeros(41), np.zeros((41, 3)))}, "ascend"),
+    ],
+)
+def test_scenes_that_compiled_code_would_misread_are_refused(change, word):
+    scenario = straight_scenario()
+    good = {
+        "ego_state": np.zeros(11),
+        "vehicle": scenario.ego,
+        "map_index": build_map_index([scenario.vector_map]),
+        "m": 0,
+        "on_route": np.ones(scenario.vector_map.num_polygons, bool),
+        "centerline": scenario.route.centerline,
+        "tracks": np.ones((50, 1, 7)),
+        "valid": np.ones((50, 1), bool),
+        "types": [0],
+        "tokens": ["other"],
+        "reference_progress": 40.0,
+    }
+    assert make_scene(**good).tokens == ("other",)
+    with pytest.raises(DataError, match=word):
+        make_scene(**(good | change))

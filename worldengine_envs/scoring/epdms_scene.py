@@ -51,6 +51,18 @@ def _overlaps_ego(arrays: SceneArrays, track: int) -> bool:
     )  # fmt: skip
 
 
+def _check_shapes(polygons: int, red, red_rows, history, human_poses) -> None:
+    """Refuses what compiled code would read past the end of, or make NaN of."""
+    lights = 0 if red_rows is None else len(red_rows)
+    if (red is None) != (red_rows is None) or (red is not None and np.shape(red) != (lights, PLAN_STEPS + 1)):
+        raise DataError(f"shape {np.shape(red)} instead of {(lights, PLAN_STEPS + 1)}", field="red")
+    if lights and not 0 <= np.min(red_rows) <= np.max(red_rows) < polygons:
+        raise DataError(f"{red_rows} are not rows of the map's {polygons} polygons", field="red_rows")
+    for name, values, columns in (("history", history, STATE_SIZE), ("human_poses", human_poses, 3)):
+        if values is not None and (np.ndim(values) != 2 or np.shape(values)[1] != columns or not np.isfinite(values).all()):
+            raise DataError(f"shape {np.shape(values)} is not (n, {columns}), or values are not finite", field=name)
+
+
 def extend_scene(
     scene: ScoringScene,
     *,
@@ -69,11 +81,12 @@ def extend_scene(
         human_poses: (K, 3) relative poses every ``human_interval`` [s].
 
     Raises:
-        DataError: The scene has no reference poses.
+        DataError: The scene has no reference poses, shapes do not fit together, or values are not finite.
     """
     if scene.reference_poses is None:
         raise DataError("epdms-v2 needs the poses of a progress reference", field="reference", remedy="Pass them to scene_of")
     arrays = scene.arrays
+    _check_shapes(len(arrays.on_route), red, red_rows, history, human_poses)
     valid = arrays.valid.copy()
     valid[:, PLAN_STEPS + 1 :] = False
     keep = np.array([valid[t].any() and not (valid[t, 0] and _overlaps_ego(arrays, t)) for t in range(len(valid))], dtype=bool)

@@ -50,6 +50,7 @@ from worldengine_envs.scoring.scene import (
     LOOKAHEAD_STEPS,
     OBSERVED_STEPS,
     SceneArrays,
+    num_polygons,
 )
 from worldengine_envs.scoring.trajectories import PLAN_STEPS
 from worldengine_envs.simulation.kernels import kernel
@@ -249,19 +250,27 @@ class PdmClosedPlanner:
         max_objects: Most objects that a plan may be given.
 
     Raises:
-        DataError: The centreline is not usable.
+        DataError: The centreline is not usable, or the flags are not those of the map.
     """
 
     def __init__(self, centerline, vehicle: VehicleParameters, map_index: MapIndex, m: int, on_route, max_objects: int = 512):
+        if np.shape(on_route) != (num_polygons(map_index, m),):
+            raise DataError(f"shape {np.shape(on_route)}; the map has {num_polygons(map_index, m)} polygons", field="on_route")
         self.map_index, self.route, self.room = map_index, make_route(centerline, vehicle, m, on_route), make_room(max_objects)
 
     def plan(self, state: np.ndarray, objects: np.ndarray, types: np.ndarray, red=(), speed_limit: float = math.nan) -> ClosedPlan:
         """Plans from one moment; arguments as in the function ``plan``.
 
         Raises:
-            DataError: Too many objects or red lights, or values that are not finite.
+            DataError: Too many objects or red lights, shapes that do not fit together, or values that are not finite.
         """
         room, red = self.room, np.asarray(red, dtype=np.int64)
+        polygons = len(self.route.on_route)
+        if np.shape(state) != (11,) or np.ndim(types) != 1 or (np.shape(objects) != (len(types), 7) and len(types) + len(objects)):
+            shapes = f"{np.shape(state)}, {np.shape(objects)}, {np.shape(types)}"
+            raise DataError(f"shapes {shapes} are not (11,), (n, 7), (n,)", field="state, objects, types")
+        if red.ndim != 1 or ((red < 0) | (red >= polygons)).any():
+            raise DataError(f"{red} are not rows of the map's {polygons} polygons", field="red")
         if len(objects) > len(room.distance) or len(red) > MAX_RED_LIGHTS:
             raise DataError(
                 f"{len(objects)} objects, {len(red)} red lights; there is room for {len(room.distance)}, {MAX_RED_LIGHTS}"

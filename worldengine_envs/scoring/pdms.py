@@ -33,6 +33,7 @@ from worldengine_envs.simulation.threads import run_over_worlds
 
 PROGRESS_WEIGHT, TTC_WEIGHT, COMFORT_WEIGHT = 5.0, 5.0, 2.0
 BLOCK = 128  # proposals that a thread takes at a time
+MIN_INTERVAL, MAX_INTERVAL = 1e-3, 60.0  # time between the poses of a proposal [s]; times are cut to microseconds
 MIN_PROGRESS = 5.0  # where nobody gets further than this [m], progress is not compared
 
 
@@ -56,8 +57,8 @@ def check_proposals(proposals: np.ndarray, interval: float) -> np.ndarray:
     proposals = np.ascontiguousarray(proposals, dtype=np.float64)
     if proposals.ndim != 3 or proposals.shape[1] < 1 or proposals.shape[2] != 3:
         raise DataError(f"shape {proposals.shape} is not (proposals, poses, 3)", field="proposals")
-    if not interval > 0.0:
-        raise DataError(f"{interval} s is not above 0", field="interval")
+    if not MIN_INTERVAL <= interval <= MAX_INTERVAL:
+        raise DataError(f"{interval} s is not {MIN_INTERVAL} to {MAX_INTERVAL:g} s", field="interval")
     if not np.isfinite(proposals).all():
         raise DataError(f"{np.sum(~np.isfinite(proposals))} values are not finite", field="proposals")
     return proposals

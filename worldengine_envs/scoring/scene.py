@@ -75,6 +75,25 @@ def track_bounds(boxes: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return bounds
 
 
+def num_polygons(map_index: MapIndex, m: int) -> int:
+    """Returns how many polygons map ``m`` has. Raises DataError where the index has no such map."""
+    if not 0 <= m < len(map_index.origin):
+        raise DataError(f"map {m} of an index with {len(map_index.origin)}", field="m")
+    return int(map_index.polygon_offset[m + 1] - map_index.polygon_offset[m])
+
+
+def _check_reference(reference: tuple[np.ndarray, np.ndarray] | None, progress: float | None) -> None:
+    if reference is None:
+        if progress is None or not math.isfinite(progress):
+            raise DataError(f"no poses, and {progress} as progress", field="reference", remedy="Pass one of them")
+        return
+    times, knots = (np.asarray(part) for part in reference)
+    if knots.ndim != 2 or knots.shape[1] != 3 or len(knots) < 2 or times.shape != knots.shape[:1]:
+        raise DataError(f"shapes {times.shape}, {knots.shape} are not (n,) times and (n, 3) poses, n over 1", field="reference")
+    if not np.isfinite(knots).all() or (np.diff(times) <= 0).any():
+        raise DataError("poses are not finite, or times do not ascend", field="reference")
+
+
 def make_scene(
     *,
     ego_state: np.ndarray,
@@ -111,11 +130,22 @@ def make_scene(
         offset: What was subtracted from global x, y.
 
     Raises:
-        DataError: Fewer than 50 steps of tracks, or values that are not finite.
+        DataError: Fewer than 50 steps of tracks, shapes that do not fit together, values that are not finite, or neither a
+            reference nor its progress.
     """
     if len(tracks) < OBSERVED_STEPS:
         raise DataError(f"{len(tracks)} steps from the start on, scoring 4 s reads {OBSERVED_STEPS}", field="tracks")
     tracks, valid = tracks[:OBSERVED_STEPS], np.asarray(valid[:OBSERVED_STEPS], dtype=bool)
+    agents, polygons = len(types), num_polygons(map_index, m)
+    shapes = {"ego_state": (ego_state, (11,)), "valid": (valid, (OBSERVED_STEPS, agents)), "on_route": (on_route, (polygons,))}
+    for name, (values, shape) in shapes.items():
+        if np.shape(values) != shape:
+            raise DataError(f"shape {np.shape(values)} instead of {shape}", field=name)
+    if tracks.ndim != 3 or tracks.shape[1] != agents or tracks.shape[2] < 7:
+        raise DataError(f"shape {tracks.shape} is not (steps, {agents}, 7)", field="tracks")
+    if np.ndim(centerline) != 2 or len(centerline) < 2 or np.shape(centerline)[1] < 2:
+        raise DataError(f"shape {np.shape(centerline)} is not 2 or more points x, y", field="centerline")
+    _check_reference(reference, reference_progress)
     for name, values in (("ego_state", ego_state), ("centerline", centerline), ("tracks", tracks[valid])):
         if not np.isfinite(values).all():
             raise DataError(f"{np.sum(~np.isfinite(values))} values are not finite", field=name)
