@@ -1,6 +1,9 @@
 """The plane geometry against shapely."""
 
 import math
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -120,3 +123,10 @@ def test_side_and_bearing_of_a_projection():
 )
 def test_wrapped_angles(angle, expected):
     assert g.wrap_angle(angle) == pytest.approx(expected)
+
+
+def test_kernels_run_as_plain_python_for_debugging():
+    code = "from worldengine_envs.simulation.geometry import wrap_angle as f; print(type(f).__name__, round(f(4.0), 3))"
+    environment = {**os.environ, "NUMBA_DISABLE_JIT": "1"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.stdout == "function -2.283\n", done.stderr

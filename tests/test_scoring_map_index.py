@@ -101,8 +101,22 @@ def test_points_outside_the_grid_and_an_empty_map():
         ([[0, 0], [1, 0], [math.nan, 1]], [0, 3], "finite"),
         ([[0, 0], [1e9, 0], [0, 1]], [0, 3], "wide"),
         ([[0, 0], [1, 0], [0, 1]], [0, 2], "rings"),
+        (np.tile([[0, 0], [9000, 0], [9000, 9000], [0, 9000]], (2000, 1)), np.arange(0, 8001, 4), "one another"),
     ],
 )
 def test_absurd_maps_are_refused(xy, offsets, word):
     with pytest.raises(DataError, match=word):
         mi.MapIndexBuilder().add_polygons(np.array(xy, dtype=float), np.array(offsets), np.ones(len(offsets) - 1, np.int8))
+
+
+def test_a_layer_that_does_not_exist_is_refused():
+    with pytest.raises(DataError, match="MapLayer"):
+        mi.MapIndexBuilder().add_polygons(np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), np.array([0, 3]), np.array([40], np.int8))
+
+
+def test_what_a_map_may_cost_is_counted_before_it_is_paid(monkeypatch):
+    monkeypatch.setattr(mi, "MAX_ENTRIES", 2000)
+    square = np.array([[0.0, 0.0], [30.0, 0.0], [30.0, 30.0], [0.0, 30.0]])
+    mi.MapIndexBuilder().add_polygons(square, np.array([0, 4]), np.ones(1, np.int8))
+    with pytest.raises(DataError, match="one another"):
+        mi.MapIndexBuilder().add_polygons(np.tile(square, (3, 1)), np.array([0, 4, 8, 12]), np.ones(3, np.int8))

@@ -140,3 +140,21 @@ def test_a_table_is_bounded_before_it_is_allocated(monkeypatch):
     table.append(np.arange(30.0))  # doubling would exceed the bound, the rows themselves do not
     with pytest.raises(DataError, match="log: 101 rows"):
         table.append(np.arange(1.0))
+
+
+def test_rows_that_would_be_read_past_the_end_are_refused_and_shift_nothing():
+    scenario, other = straight_scenario([Agent(20, 3.5)]), straight_scenario([Agent(30, 3.5)], id="other")
+    bank, alone = ScenarioBank(4.0), ScenarioBank(4.0)
+    bad = {
+        "route.lanes": {"route": replace(scenario.route, lanes=np.array([0, 6], np.int32))},
+        "lights.lanes": {"lights": replace(scenario.lights, lanes=np.array([-1], np.int32), state=np.ones((1, 106), np.int8))},
+        "tracks.types": {"tracks": replace(scenario.tracks, types=np.array([0, -1], np.int8))},
+    }
+    for field, change in bad.items():
+        with pytest.raises(DataError, match=field):
+            bank.add(replace(scenario, **change))
+    for each in (bank, alone):  # rows that stay behind from one that was refused must not shift those of others
+        s = each.add(other)
+        row = each.arrays.scenarios[s]
+        found = each.arrays.route_s[row["route_start"] :][: row["route_count"]]
+        np.testing.assert_allclose(np.diff(found), 2.0)

@@ -17,7 +17,7 @@ from worldengine_envs.scenario.types import STEP_S, AgentType, Scenario, VectorM
 from worldengine_envs.simulation.idm import parameter_table
 from worldengine_envs.simulation.map_index import MapIndex, MapIndexBuilder
 from worldengine_envs.simulation.paths import build_path, is_static, nearest_lane, straight_segments
-from worldengine_envs.simulation.recordings import check_lanes, check_tracks, compile_lights, compile_log
+from worldengine_envs.simulation.recordings import check_lane_rows, check_lanes, check_tracks, compile_lights, compile_log
 from worldengine_envs.simulation.stop_lines import governed_lanes, stop_lines
 from worldengine_envs.simulation.tables import GrowingTable
 
@@ -233,6 +233,7 @@ class ScenarioBank:
 
     def _add_recording(self, scenario: Scenario) -> _Recording:
         check_tracks(scenario.tracks, scenario.id)
+        check_lane_rows(scenario.lights.lanes, scenario.vector_map.num_lanes, scenario.id, "lights.lanes")
         lights = compile_lights(scenario.lights, scenario.tracks.steps, scenario.id)
         log, valid = compile_log(scenario.tracks)
         log_start = self._tables["log"].append(log.reshape(-1, 10))
@@ -275,10 +276,12 @@ class ScenarioBank:
         if poses.ndim != 2 or poses.shape[1] != 3 or len(poses) < 2 or not np.isfinite(poses).all():
             problem = f"shape {poses.shape} is not 2 or more finite points x, y, yaw"
             raise DataError(problem, scenario=scenario.id, field="route.centerline")
-        tables["route_s"].append(np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(poses[:, :2], axis=0).T))]))
+        check_lane_rows(scenario.route.lanes, scenario.vector_map.num_lanes, scenario.id, "route.lanes")
         flags = np.zeros(scenario.vector_map.num_polygons, np.bool_)
         flags[scenario.vector_map.lane_polygon[scenario.route.lanes]] = True
-        return tables["route"].append(poses), tables["on_route"].append(flags)
+        start = tables["route"].append(poses)
+        tables["route_s"].append(np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(poses[:, :2], axis=0).T))]))
+        return start, tables["on_route"].append(flags)
 
     def _agents(self, scenario: Scenario, recording: _Recording) -> np.ndarray:
         """Returns (agents,) AGENT rows; paths of IDM agents are built where the recording has none yet."""

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
-from numba import njit
+from numba import config, njit
 
 _ROOT = Path(__file__).resolve().parents[2]  # folder of the packages
 _IMPORT = re.compile(r"^\s*(?:from\s+(worldengine_\w[\w.]*)\s+import\s+\(?([^#\n]*)|import\s+(worldengine_\w[\w.]*))", re.MULTILINE)
@@ -40,6 +40,8 @@ def allocating_kernel(function: Callable) -> Callable:
 
 def _compiled(function: Callable, **options) -> Callable:
     dispatcher = njit(cache=True, nogil=True, **options)(function)
+    if config.DISABLE_JIT:
+        return dispatcher  # the function itself, to debug it in Python
     index = dispatcher._cache._cache_file
     index._source_stamp = (index._source_stamp, _digest(Path(function.__code__.co_filename)))
     return dispatcher

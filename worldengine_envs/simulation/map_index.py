@@ -32,6 +32,7 @@ from worldengine_envs.simulation.tables import GrowingTable
 CELL_M = 1.0  # side of a cell [m]; larger where a map would need more than MAX_CELLS
 MAX_CELLS = 1 << 20
 MAX_EXTENT_M = 50_000.0
+MAX_ENTRIES = 1 << 26  # polygons by cell, and edges by cell, of one map: more are many polygons over one another
 MAX_LANES_AT_POINT = 16  # lanes that may lie over one another
 
 DRIVABLE = (1 << MapLayer.ROADBLOCK) | (1 << MapLayer.INTERSECTION) | (1 << MapLayer.CARPARK_AREA) | (1 << MapLayer.DRIVABLE_AREA)
@@ -94,6 +95,8 @@ def _compile(xy, offsets, layers, cell_m=CELL_M) -> _Part:
         len(offsets) and (offsets[0] != 0 or offsets[-1] != len(xy) or np.any(np.diff(offsets) < 3))
     ):
         raise DataError("offsets do not cut the vertices into rings of 3 or more", field="vector_map.polygon_offsets")
+    if len(layers) and not 0 <= layers.min() <= layers.max() < len(MapLayer):
+        raise DataError(f"{layers.min()}..{layers.max()} is no MapLayer", field="vector_map.polygon_layer")
     if not np.isfinite(xy).all():
         raise DataError(f"{np.sum(~np.isfinite(xy))} values are not finite", field="vector_map.polygon_xy")
     low, high = (xy.min(0), xy.max(0)) if len(xy) else (np.zeros(2), np.zeros(2))
@@ -108,11 +111,30 @@ def _compile(xy, offsets, layers, cell_m=CELL_M) -> _Part:
     origin = low - cell * np.array([0.7310585, 0.6180339])  # odd offsets keep borders on round coordinates off the cells' lines
     nx, ny = (int(n) for n in np.ceil((high - origin) / cell).astype(np.int64) + 1)
     grid = (origin[0], origin[1], cell, nx, ny)
+    _check_overlap(xy, offsets, cell)
     entries, edge_counts = count_cells(xy, offsets, *grid)
+    if max(entries.sum(), edge_counts.sum()) > MAX_ENTRIES:
+        raise _too_dense(int(max(entries.sum(), edge_counts.sum())), MAX_ENTRIES)
     cell_entry, cell_edge = np.concatenate([[0], np.cumsum(entries)]), np.concatenate([[0], np.cumsum(edge_counts)])
     polygon, kind, entry_edge, edges = fill_cells(xy, offsets, *grid, cell_entry, cell_edge)
     group, first = group_cells(cell_entry, polygon, kind)
     return _gather(origin, cell, (nx, ny), group, first, cell_entry, polygon, kind, entry_edge, edges, offsets, xy, layers)
+
+
+def _check_overlap(xy: np.ndarray, offsets: np.ndarray, cell: float) -> None:
+    """Refuses polygons whose boxes cover, or whose edges cross, so many cells that even counting them would take minutes."""
+    if len(offsets) < 2:
+        return
+    size = np.maximum.reduceat(xy, offsets[:-1]) - np.minimum.reduceat(xy, offsets[:-1])
+    covered = np.prod(size / cell + 1.0, axis=1).sum()
+    crossed = np.abs(np.diff(xy, axis=0)).sum() / cell + len(xy)
+    if max(covered, crossed) > 16 * MAX_ENTRIES:
+        raise _too_dense(int(max(covered, crossed)), 16 * MAX_ENTRIES)
+
+
+def _too_dense(count: int, limit: int) -> DataError:
+    problem = f"polygons lie over one another: {count} times one covers a cell, more than {limit}"
+    return DataError(problem, field="vector_map.polygon_xy", remedy="Merge polygons of one layer, or cut the map to the scenario")
 
 
 def _gather(origin, cell, shape, group, first, cell_entry, polygon, kind, entry_edge, edges, offsets, xy, layers) -> _Part:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from worldengine_envs.errors import DataError
-from worldengine_envs.scenario.types import LOOKAHEAD_STEPS, STEP_S, Lights, Tracks, VectorMap
+from worldengine_envs.scenario.types import LOOKAHEAD_STEPS, STEP_S, AgentType, Lights, Tracks, VectorMap
 
 MAX_GAP_STEPS = 10  # a track is interpolated where two valid steps lie no further apart than this (1 s)
 MAX_TRACK_STEPS = 50_000_000  # agents * steps of one recording; more is a broken input
@@ -16,7 +16,8 @@ def check_tracks(tracks: Tracks, scenario: str) -> None:
     """Refuses tracks that cannot be compiled.
 
     Raises:
-        DataError: A shape is wrong, there are too many rows, a valid number is not finite, or the ego's row is missing.
+        DataError: A shape is wrong, there are too many rows, a type is unknown, a valid number is not finite, or the ego's row
+            is missing.
     """
     agents = len(tracks.tokens)
     steps = tracks.state.shape[1] if tracks.state.ndim == 3 else 0
@@ -27,6 +28,8 @@ def check_tracks(tracks: Tracks, scenario: str) -> None:
             raise DataError(f"shape {actual} instead of {shape}, none of them 0", scenario=scenario, field=f"tracks.{name}")
     if agents * steps > MAX_TRACK_STEPS:
         raise DataError(f"{agents} agents x {steps} steps are over {MAX_TRACK_STEPS}", scenario=scenario, field="tracks")
+    if not 0 <= tracks.types.min() <= tracks.types.max() < len(AgentType):
+        raise DataError(f"{tracks.types.min()}..{tracks.types.max()} is no AgentType", scenario=scenario, field="tracks.types")
     for name in ("state", "size"):
         bad = ~np.isfinite(getattr(tracks, name)[tracks.valid])
         if bad.any():
@@ -50,6 +53,12 @@ def check_lanes(vector_map: VectorMap, scenario: str) -> None:
     if not np.isfinite(vector_map.centerline).all():
         bad = int((~np.isfinite(vector_map.centerline)).sum())
         raise DataError(f"{bad} values are not finite", scenario=scenario, field="vector_map.centerline")
+
+
+def check_lane_rows(rows: np.ndarray, lanes: int, scenario: str, field: str) -> None:
+    """Refuses rows of lanes that the map does not have: compiled code follows them without looking."""
+    if len(rows) and not 0 <= rows.min() <= rows.max() < lanes:
+        raise DataError(f"rows {rows.min()}..{rows.max()} of a map with {lanes} lanes", scenario=scenario, field=field)
 
 
 def compile_log(tracks: Tracks) -> tuple[np.ndarray, np.ndarray]:
