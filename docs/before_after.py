@@ -39,8 +39,7 @@ def drive(envs: DrivingVectorEnv, policy: DrivingPolicy, scenario: str, decision
     observations, _ = envs.reset(seed=0, options={"scenario": scenario})
     made, over = 0, False
     while not over and made != decisions:
-        actions, _ = policy.predict(observations, deterministic=True)
-        observations, _, terminated, truncated, _ = envs.step(actions)
+        observations, _, terminated, truncated, _ = envs.step(policy.act(observations))
         made, over = made + 1, bool(terminated[0] or truncated[0])
     return envs.render()[0], made
 
@@ -48,9 +47,9 @@ def drive(envs: DrivingVectorEnv, policy: DrivingPolicy, scenario: str, decision
 def main(run: Path, out: Path) -> None:
     """Writes the picture."""
     pack = json.loads((run / "settings.json").read_text())["pack"][0]
-    envs = DrivingVectorEnv(pack, 1, autoreset_mode=AutoresetMode.DISABLED, action="anchor", render_mode="rgb_array")
-    spaces = envs.single_observation_space, envs.single_action_space
-    clone, trained = (load_policy(run / f"{name}.zip", *spaces) for name in ("clone", "post_trained"))
+    clone, trained = (load_policy(run / f"{name}.zip") for name in ("clone", "post_trained"))
+    arguments = clone.world_arguments | {"render_mode": "rgb_array"}
+    envs = DrivingVectorEnv(pack, 1, autoreset_mode=AutoresetMode.DISABLED, **arguments)
     columns = []
     for scenario in mended(run):
         failure, decisions = drive(envs, clone, scenario)
