@@ -120,7 +120,10 @@ def test_perfect_tracking_reaches_the_poses():
         ({"horizon_s": 15.0}, "too short"),
         ({"decision_period_s": -0.5}, "decision_period_s"),
         ({"action": "anchor", "anchors": np.zeros((3, 7, 3))}, "anchors"),
+        ({"action": "anchor", "anchors": np.zeros((3, 0, 3))}, "anchors"),
         ({"action": "anchor", "anchors": np.full((3, 8, 3), np.nan)}, "anchors"),
+        ({"action": "anchor", "anchors": np.full((3, 8, 3), 1e300)}, "anchors"),
+        ({"action": "anchor", "anchors": [[0.0, 0.0, 0.0]]}, "anchors"),
         ({"scenario": "nobody"}, "nobody"),
         ({"split": "nowhere"}, "nowhere"),
         ({"tags": ["unheard"]}, "unheard"),
@@ -138,6 +141,12 @@ def test_wrong_actions_are_refused():
         env.step(np.array([np.nan, 0.0]))
     with pytest.raises(ValueError, match="shape"):
         env.step(np.zeros(3))
+    env = DrivingEnv(ROAD, action="trajectory")
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="float32"):
+        env.step(np.full((8, 3), 1e300))
+    observation, *_ = env.step(np.full((8, 3), 1e38))
+    assert all(np.isfinite(part).all() for part in observation.values())
     env = DrivingEnv(ROAD, action="anchor")
     env.reset(seed=0)
     for anchor in (-1, 256):

@@ -4,6 +4,7 @@ import pickle
 import subprocess
 import sys
 import warnings
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
@@ -16,7 +17,9 @@ from pack_helpers import small_pack
 
 import worldengine_envs
 from worldengine_envs.envs.driving_env import DrivingEnv
+from worldengine_envs.envs.library import Library
 from worldengine_envs.envs.registration import MAX_SINGLE_IDS
+from worldengine_envs.envs.selection import MemoryPack
 from worldengine_envs.errors import DataError
 
 PACK = [
@@ -94,6 +97,7 @@ def test_scenarios_lists_ids_with_metadata(packs):
     train = worldengine_envs.scenarios(tags=["straight"], split="train", pack="small")
     assert [info.env_id for info in train] == ["WorldEngine/small.a_015-v0", "WorldEngine/small.a_025-v0"]
     gym.make(train[0].env_id, **train[0].kwargs).reset(seed=0)
+    assert worldengine_envs.scenarios(pack="small", tags="straight") == worldengine_envs.scenarios(pack="small", tags=["straight"])
     assert worldengine_envs.scenarios(pack="small", tags=["unheard"]) == []
 
 
@@ -205,3 +209,24 @@ def test_environments_of_one_pack_share_what_is_compiled(packs):
     b.reset()
     for name, value in b.step(np.ones(2))[0].items():
         np.testing.assert_array_equal(value, a[0][name])
+
+
+def test_scenarios_in_memory_are_checked_like_those_of_packs():
+    scenario = PACK[0]
+    broken = replace(scenario, route=replace(scenario.route, lanes=np.array([99], np.int32)))
+    with pytest.raises(DataError, match=r"lead.*route.lanes"):
+        DrivingEnv([broken])
+
+
+def test_compiling_in_one_thread_does_not_spoil_what_another_reads(monkeypatch):
+    shared = Library(MemoryPack(PACK), 4.0, "log")
+    shared.load(["lead"])
+    before, add = shared.arrays, shared.bank._add_scenario
+
+    def add_while_another_looks(*args):
+        assert shared.arrays is before
+        return add(*args)
+
+    monkeypatch.setattr(shared.bank, "_add_scenario", add_while_another_looks)
+    shared.load(["empty"])
+    assert len(before[0].scenarios) == 1 and len(shared.arrays[0].scenarios) == 2

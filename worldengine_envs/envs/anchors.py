@@ -19,6 +19,8 @@ from worldengine_envs.scenario.types import STEP_S, Scenario
 
 DEFAULT_FILE = Path(__file__).with_name("anchors_256.npy")
 MAX_ANCHORS = 65_536
+MAX_VALUE = 1e6  # of a pose [m], [rad]
+DIVISORS = tuple(k for k in range(1, PLAN_STEPS + 1) if PLAN_STEPS % k == 0)  # numbers of poses that fit the 4 s
 YAW_ARM_M = 2.5  # a difference of 1 rad in yaw counts like this many metres
 MIN_SPEED = 0.5  # logged plans that move less than this on average add nothing but copies of standing still [m/s]
 
@@ -34,16 +36,17 @@ def load_vocabulary(anchors: str | os.PathLike | np.ndarray | None = None) -> np
     file = DEFAULT_FILE if anchors is None else anchors
     if not isinstance(file, np.ndarray):
         try:
-            poses = np.load(file, mmap_mode="r", allow_pickle=False)  # mapped: a claim of more rows than there are bytes fails
-        except (OSError, ValueError, EOFError) as error:
+            # mapped: a claim of more rows than there are bytes fails
+            poses = np.lib.format.open_memmap(os.fspath(file), mode="r")
+        except (OSError, ValueError, EOFError, TypeError) as error:
             remedy = "Make one with `worldengine anchors PACK --size N --out FILE`"
             raise DataError(f"not a vocabulary ({error})", file=file, field="anchors", remedy=remedy) from error
     else:
         poses, file = anchors, None
-    if poses.ndim != 3 or poses.shape[2] != 3 or not 1 <= len(poses) <= MAX_ANCHORS or PLAN_STEPS % max(poses.shape[1], 1):
+    if poses.ndim != 3 or poses.shape[2] != 3 or not 1 <= len(poses) <= MAX_ANCHORS or poses.shape[1] not in DIVISORS:
         raise DataError(f"shape {poses.shape}, not (1 to {MAX_ANCHORS}, poses over 4 s, 3)", file=file, field="anchors")
-    if poses.dtype.kind != "f" or not np.isfinite(poses).all():
-        raise DataError(f"type {poses.dtype} or values that are not finite", file=file, field="anchors")
+    if poses.dtype.kind != "f" or not (np.abs(poses) <= MAX_VALUE).all():
+        raise DataError(f"type {poses.dtype}, or values that are not finite or over {MAX_VALUE:g}", file=file, field="anchors")
     return np.array(poses, np.float64)
 
 

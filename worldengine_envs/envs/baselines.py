@@ -118,7 +118,7 @@ class PdmClosed(Planner):
         room = batch.worlds.present.shape[1]
         if self._driver is None or room > self._room:
             self._driver, self._room = PdmClosedDriver(room), room
-        plans = self._driver.plan(batch.bank.arrays, batch.worlds, np.arange(batch.num_worlds))
+        plans = self._driver.plan(batch.arguments[0], batch.worlds, np.arange(batch.num_worlds))
         return self.local(plans[:, EVERY : PLAN_STEPS + 1 : EVERY])
 
 

@@ -29,6 +29,8 @@ from worldengine_envs.simulation.threads import run_over_worlds
 from worldengine_envs.simulation.tracker import curvature_profile, lqr_command, velocity_profile
 from worldengine_envs.simulation.world import make_worlds, move_ego, reset_world, step_world
 
+MAX_ACTION = float(np.finfo(np.float32).max)  # spaces are float32; what is larger would overflow in the tracker
+
 
 class Decisions(NamedTuple):
     """What W egos decide, and how it is carried out."""
@@ -224,8 +226,8 @@ class WorldBatch:
         if self.kind == ANCHOR:
             if ((chosen < 0) | (chosen >= len(d.vocabulary))).any():
                 raise ValueError(f"anchors must be in 0..{len(d.vocabulary) - 1}, got {chosen.min()}..{chosen.max()}")
-        elif not np.isfinite(chosen).all():
-            raise ValueError("an action is not finite")
+        elif not (np.abs(chosen) <= MAX_ACTION).all():
+            raise ValueError("an action is not finite, or no float32")
         run_over_worlds(drive_worlds, self.num_worlds, *self.arguments)
 
     def scenario(self, scenario_id: str) -> Scenario:

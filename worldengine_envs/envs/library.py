@@ -30,6 +30,7 @@ class Library:
         self.scenarios: list[Scenario] = []  # by row of the bank
         self._rows: dict[str, int] = {}
         self._lock = threading.Lock()
+        self._arrays = self.bank.arrays, self._tables.arrays
 
     def load(self, ids: list[str]) -> None:
         """Compiles the scenarios of these ids that are not there yet.
@@ -51,9 +52,10 @@ class Library:
                         new[name] = scenario
             finally:  # those before one that fails are complete
                 self._tables.extend(self.bank.arrays, list(new.values()))
+                self._arrays = self.bank.arrays, self._tables.arrays
                 for name, scenario in new.items():
-                    self._rows[name] = len(self.scenarios)
                     self.scenarios.append(scenario)
+                    self._rows[name] = len(self.scenarios) - 1  # from here on other threads take it for compiled
 
     def row(self, scenario_id: str) -> int:
         """Returns the row of a scenario that is compiled."""
@@ -61,8 +63,8 @@ class Library:
 
     @property
     def arrays(self) -> tuple:
-        """The bank and the map tables, as kernels take them."""
-        return self.bank.arrays, self._tables.arrays
+        """The bank and the map tables, as kernels take them; whole, even while another thread compiles more."""
+        return self._arrays
 
 
 def library(pack, horizon_s: float, traffic: str | Mapping[str, str]) -> Library:

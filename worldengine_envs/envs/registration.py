@@ -5,7 +5,6 @@ Only ``pack.json`` files are read; nothing here loads torch, numba or a scenario
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -60,8 +59,6 @@ def register_pack(pack) -> None:
 
 def _open_packs() -> Iterator:
     """Yields every pack on the search path that opens; a broken one gives one warning, and an id that raises the same when made."""
-    if importlib.util.find_spec("worldengine_envs.scenario.pack") is None:
-        return
     from worldengine_envs.scenario.pack import Pack, find_packs
 
     for path in find_packs():
@@ -79,22 +76,23 @@ def register_packs() -> None:
 
 
 def scenarios(
-    pack: str | os.PathLike | None = None, tags: Sequence[str] | None = None, split: str | None = None
+    pack: str | os.PathLike | None = None, tags: str | Sequence[str] | None = None, split: str | None = None
 ) -> list[ScenarioInfo]:
     """Returns the scenarios of the packs that are found, or of one pack, in the order of their manifests.
 
     Args:
         pack: Name or folder of a pack; None = every pack on the search path.
-        tags: Only scenarios that carry all of these.
+        tags: Only scenarios that carry all of these (or this one).
         split: Only scenarios of this split.
     """
     from worldengine_envs.scenario.pack import Pack
 
+    wanted = {tags} if isinstance(tags, str) else set(tags or ())
     found = []
     for opened in [Pack.open(pack)] if pack is not None else _open_packs():
         single = len(opened.entries) <= MAX_SINGLE_IDS
         for entry in opened.entries:
-            if (split is None or entry.split == split) and set(tags or ()) <= set(entry.tags):
+            if (split is None or entry.split == split) and wanted <= set(entry.tags):
                 env_id = scenario_env_id(opened.name, entry.id) if single else pack_env_id(opened.name)
                 kwargs = {} if single else {"scenario": entry.id}
                 found.append(ScenarioInfo(env_id, entry.id, opened.name, entry.split, tuple(entry.tags), kwargs))

@@ -7,15 +7,20 @@ from dataclasses import dataclass
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import Scenario
+from worldengine_envs.scenario.validation import validate
 
 
 class MemoryPack:
-    """Scenarios in memory, with the part of ``Pack`` that environments use."""
+    """Scenarios in memory, with the part of ``Pack`` that environments use.
+
+    Raises:
+        DataError: A scenario is not valid (see ``scenario.validation``), or two have the same id.
+    """
 
     name = "memory"
 
     def __init__(self, scenarios: Sequence[Scenario]):
-        self.entries = tuple(scenarios)
+        self.entries = tuple(validate(scenario) for scenario in scenarios)
         self._rows = {scenario.id: scenario for scenario in self.entries}
         if len(self._rows) != len(self.entries):
             raise DataError("two scenarios have the same id", field="id", remedy="Ids are unique in a pack")

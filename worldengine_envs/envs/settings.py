@@ -27,7 +27,7 @@ class EnvironmentSettings:
         pack: Name or folder of a pack, an open ``Pack``, or scenarios in memory.
         scenario: Id or ids to choose from; None = all of the pack.
         split: Only scenarios of this split.
-        tags: Only scenarios that carry all of these.
+        tags: Only scenarios that carry all of these (or this one).
         observation: "state".
         action: "control", "trajectory" or "anchor".
         traffic: "log", "idm", or a mapping from track token to one of them ("*" = all others).
@@ -45,7 +45,7 @@ class EnvironmentSettings:
     pack: object
     scenario: str | Iterable[str] | None = None
     split: str | None = None
-    tags: Iterable[str] | None = None
+    tags: str | Iterable[str] | None = None
     observation: str = "state"
     action: str = "control"
     traffic: str | Mapping[str, str] = "log"
