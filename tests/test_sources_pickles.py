@@ -22,6 +22,12 @@ def same(a, b) -> bool:
     return type(a) is type(b) and a == b
 
 
+def pairs() -> np.ndarray:
+    array = np.empty(2, dtype=object)
+    array[0], array[1] = [1, 2], [3, 4]
+    return array
+
+
 @pytest.mark.parametrize("protocol", range(6))
 def test_plain_data_comes_through_every_protocol(tmp_path, protocol):
     shared = np.arange(6.0)
@@ -35,6 +41,7 @@ def test_plain_data_comes_through_every_protocol(tmp_path, protocol):
             np.zeros((0, 3)),
         ],
         "objects": np.array([None, "LANE_STATE_STOP", 3], dtype=object),
+        "lists of one length": pairs(),
         "big endian": np.arange(3, dtype=">i4"),
         "scalars": (np.float32(1.5), np.int64(-7), True, None, 2**70, 1e-300, "text \u00e4", b"bytes", b""),
         "containers": [{1, 2}, frozenset({"x"}), (), [], {}],
@@ -94,7 +101,27 @@ def array_pickle(shape) -> bytes:
     return data.replace(old, b"\x8a\x08" + struct.pack("<q", shape) + b"\x85")
 
 
+def deep_key(build: bytes) -> bytes:
+    """A tuple in a tuple in a tuple, a million times, to be hashed: that overflows the stack of the process."""
+    return b"\x80\x04" + build.replace(b"KEY", b")" + b"\x85" * 1_000_000) + b"."
+
+
+def copies_of_one_string(count: int = 20_000) -> bytes:
+    """The same 100 kB of text, turned into bytes again and again: 2 GB."""
+    text = b"X" + struct.pack("<I", 100_000) + b"a" * 100_000
+    return b"\x80\x02" + text + b"q\x00]c_codecs\nencode\nq\x01" + b"0(" + b"h\x01h\x00\x85R" * count + b"e."
+
+
 HOSTILE_BYTES = {
+    "deep key": deep_key(b"}KEYNs"),
+    "deep keys": deep_key(b"}(KEYNu"),
+    "deep key of a dict": deep_key(b"(KEYNd"),
+    "deep member": deep_key(b"\x8f(KEY\x90"),
+    "deep frozen member": deep_key(b"(KEY\x91"),
+    "deep member of a called set": deep_key(b"cbuiltins\nset\n](KEYe\x85R"),
+    "deep key of a called dict": deep_key(b"cbuiltins\ndict\n](KEYN\x86e\x85R"),
+    "copies of one string": copies_of_one_string(),
+    "integer beyond a float": pickle.dumps([1 << 2000]),
     "empty": b"",
     "text": b"hello world, this is no pickle",
     "no end": b"\x80\x04K\x01",

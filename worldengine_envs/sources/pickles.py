@@ -12,6 +12,7 @@ import math
 import pickle
 import re
 import struct
+import sys
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,6 +23,8 @@ from worldengine_envs.errors import DataError
 MAX_BYTES = 512 * 2**20  # a larger file is refused before it is read
 MAX_DEPTH = 32  # nesting of containers
 MAX_ITEMS = 50_000_000  # objects in one file
+MAX_GROWTH = 16  # bytes made for each byte read: the same bytes may be asked for again and again
+MAX_INT_BITS = 1023  # larger ones do not fit into a float
 
 _DTYPE = re.compile(r"[<>|=]?(?:b1|[iu][1248]|f[248]|[SU]\d{1,6}|O8?|\?|[bBhHiIlLqQefd])")
 _OPCODES = (
@@ -75,7 +78,8 @@ def _make_array(shape, dtype, data, order):
         if not isinstance(data, list) or len(data) != count:
             raise _Refused(f"an array that claims {count} objects and does not have them")
         array = np.empty(count, dtype=object)
-        array[:] = data
+        for i, item in enumerate(data):  # one by one: numpy would take lists of one length for rows
+            array[i] = item
     else:
         data = data.encode("latin1") if isinstance(data, str) else data
         if not isinstance(data, bytes) or len(data) != count * dtype.itemsize:
@@ -122,6 +126,23 @@ _CONSTRUCTORS = {
 }
 
 
+def _check_hashed(items):
+    """Keys and members must be plain: hashing goes as deep as a tuple is nested, on the stack of the machine."""
+    for item in items:
+        if not isinstance(item, str | bytes | int | float | np.generic | None):
+            raise _Refused(f"a {type(item).__name__} as a key or as a member of a set")
+
+
+def _plain_keys(load, every):
+    """Wraps an instruction that hashes: of what lies on the stack since the mark, each key, or every item."""
+
+    def check_and_load(reader):
+        _check_hashed(reader.stack[::every])
+        load(reader)
+
+    return check_and_load
+
+
 def _recall(load):
     """Wraps a look-up in the memo: an array is remembered before its bytes have come, so hand out what it has become."""
 
@@ -135,6 +156,16 @@ def _recall(load):
 class _Reader(pickle._Unpickler):
     dispatch: ClassVar = {getattr(pickle, name)[0]: pickle._Unpickler.dispatch[getattr(pickle, name)[0]] for name in _OPCODES}
 
+    def __init__(self, data: bytes):
+        super().__init__(io.BytesIO(data))
+        self.bytes_left = min(MAX_GROWTH * len(data) + 2**20, 4 * MAX_BYTES)
+
+    def put(self, value):
+        self.bytes_left -= value.nbytes if isinstance(value, np.ndarray) else sys.getsizeof(value)
+        if self.bytes_left < 0:
+            raise _Refused("far more than its size says: the same bytes over and over")
+        self.stack[-1] = value
+
     def find_class(self, module, name):
         try:
             return _CONSTRUCTORS[module, name]
@@ -146,14 +177,19 @@ class _Reader(pickle._Unpickler):
         function = self.stack[-1]
         if function not in _CONSTRUCTORS.values() or not isinstance(arguments, tuple):
             raise _Refused("a call of something that is no array")
-        self.stack[-1] = function(*arguments)
+        if function in (list, dict, int, float) and arguments:
+            raise _Refused(f"a call of {function.__name__} with arguments")
+        if function in (set, frozenset):
+            _check_hashed(*arguments)
+        self.put(function(*arguments))
 
     def load_build(self):
         state = self.stack.pop()
         stand_in = self.stack[-1]
         if not isinstance(stand_in, _Array | _Dtype):
             raise _Refused("an object with a state of its own")
-        self.stack[-1] = stand_in.built = stand_in.build(state)
+        stand_in.built = stand_in.build(state)
+        self.put(stand_in.built)
 
     def load_bytes_of_array(self):
         (length,) = struct.unpack("<Q", self.read(8))
@@ -162,9 +198,16 @@ class _Reader(pickle._Unpickler):
             raise EOFError("bytes are missing")
         self.append(data)
 
+    def load_setitem(self):
+        _check_hashed(self.stack[-2:-1])
+        pickle._Unpickler.load_setitem(self)
+
     dispatch[pickle.BYTEARRAY8[0]] = load_bytes_of_array
     dispatch[pickle.REDUCE[0]] = load_reduce
     dispatch[pickle.BUILD[0]] = load_build
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    for code, every in ((pickle.SETITEMS, 2), (pickle.DICT, 2), (pickle.ADDITEMS, 1), (pickle.FROZENSET, 1)):
+        dispatch[code[0]] = _plain_keys(dispatch[code[0]], every)
     dispatch.update(
         {code[0]: _recall(pickle._Unpickler.dispatch[code[0]]) for code in (pickle.GET, pickle.BINGET, pickle.LONG_BINGET)}
     )
@@ -182,7 +225,7 @@ def load_pickle(path: str | Path):
         raise DataError(f"{size} bytes, more than the {MAX_BYTES} that are read", file=path)
     remedy = "Files must hold numpy arrays and plain containers only"
     try:
-        value = _Reader(io.BytesIO(path.read_bytes())).load()
+        value = _Reader(path.read_bytes()).load()
     except _Refused as error:
         raise DataError(f"refused: the pickle holds {error}", file=path, remedy=remedy) from None
     except KeyError as error:
@@ -207,7 +250,9 @@ def _check_plain(value, path):
             children = item
         elif isinstance(item, np.ndarray) and item.dtype.kind == "O":
             children = item.ravel().tolist()
-        elif item is None or isinstance(item, str | bytes | bool | int | float | np.ndarray | np.generic):
+        elif isinstance(item, int) and item.bit_length() > MAX_INT_BITS:
+            raise DataError(f"an integer of {item.bit_length()} bits, more than {MAX_INT_BITS}", file=path)
+        elif item is None or isinstance(item, str | bytes | int | float | np.ndarray | np.generic):
             continue
         else:
             raise DataError("refused: the pickle holds an unfinished array or a function", file=path)
