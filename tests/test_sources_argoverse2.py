@@ -120,6 +120,7 @@ def truncate(name):
         (edit_map(lambda m: m["lane_segments"]["1"].__setitem__("successors", 7)), r"lane_segments\.1\.successors"),
         (edit_map(lambda m: m.__setitem__("drivable_areas", [1])), "drivable_areas"),
         (edit_map(lambda m: m["drivable_areas"]["9"]["area_boundary"][0].__setitem__("x", 1e300)), "drivable_areas.9"),
+        (edit_map(lambda m: m["drivable_areas"]["9"]["area_boundary"][0].__setitem__("x", 10**400)), "drivable_areas.9"),
         (lambda f: map_file(f).write_text("[" * 100_000), r"log_map_archive_test\.json.*no JSON"),
     ],
 )

@@ -158,8 +158,9 @@ def test_argoverse2_by_the_command(tmp_path, capsys):
 def test_what_is_not_there_is_said(tmp_path, capsys):
     assert main(["import", "scenarionet", str(tmp_path / "none"), "--out", str(tmp_path / "pack")]) == 1
     assert main(["import", "argoverse2", str(tmp_path), "--out", str(tmp_path / "pack")]) == 1
+    assert main(["import", "argoverse2", str(tmp_path), "--out", str(tmp_path / "pack"), "--horizon", "inf"]) == 1
     text = capsys.readouterr().err
-    assert "does not exist" in text and "holds no argoverse2 logs" in text
+    assert "does not exist" in text and "holds no argoverse2 logs" in text and "inf s is no horizon" in text
 
 
 def shared_logs(shared):

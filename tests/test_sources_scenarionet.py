@@ -229,6 +229,7 @@ NAN[7] = np.nan
         (lambda log: log.__setitem__("map_features", {}), "map_features"),
         (lambda log: log["map_features"]["a"].__setitem__("polyline", np.full((5, 3), np.nan)), "map_features.a.polyline"),
         (lambda log: log["map_features"]["a"].__setitem__("polyline", "line"), "map_features.a.polyline"),
+        (lambda log: log["map_features"]["a"].__setitem__("polyline", [[1, 2], [3]]), "map_features.a.polyline"),
     ],
 )
 def test_bad_fields_are_named_with_the_file(tmp_path, change, field):
@@ -237,6 +238,23 @@ def test_bad_fields_are_named_with_the_file(tmp_path, change, field):
         list(read_scenarionet(path))
     assert caught.value.field == field and caught.value.file == path
     assert "sd_test.pkl" in str(caught.value)
+
+
+def test_ragged_lists_in_what_may_be_missing_count_as_missing(tmp_path):
+    log = straight_log()
+    log["map_features"]["a"]["width"] = [[1.3, 1.4], [1.3]]
+    log["dynamic_map_states"] = {"a": {"lane": [["a"], []], "state": {"object_state": [["RED"], []]}}}
+    r = read(tmp_path, log)
+    assert len(r.lights.lanes) == 0 and "lane_polygon" in r.origin.derived
+
+
+def test_geometry_that_shapely_cannot_use_is_an_error_of_the_file(tmp_path, monkeypatch):
+    def fail(*_):
+        raise shapely.errors.GEOSException("side location conflict")
+
+    monkeypatch.setattr("worldengine_envs.sources.recording.derive_route", fail)
+    with pytest.raises(DataError, match=r"sd_test\.pkl.*side location conflict"):
+        read(tmp_path, straight_log())
 
 
 def test_invalid_steps_may_hold_anything(tmp_path):

@@ -26,11 +26,12 @@ def main(
     from worldengine_envs.scenario.pack import Pack
 
     if not out.parent.is_dir():
-        raise DataError("no such folder", file=out.parent, field="out")
+        raise DataError("no such folder", file=out.parent, field="--out", remedy="Make it first")
     opened = Pack.open(pack)
     entries = [entry for entry in opened.entries if not split or entry.split in split]
     if not entries:
-        raise DataError(f"pack {opened.name!r} has no scenario of split {', '.join(split)}", field="split")
+        remedy = f"Its splits are {', '.join(opened.manifest.counts('split'))}"
+        raise DataError(f"pack {opened.name!r} has no scenario of split {', '.join(split)}", field="--split", remedy=remedy)
     vocabulary = make_vocabulary((opened.load(entry.id) for entry in entries), size, fan, seed)
     save_vocabulary(vocabulary, out)
     print(f"{out}: {len(vocabulary)} anchors from {len(entries)} scenarios of {opened.name}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -54,8 +55,8 @@ def main(
     """
     from worldengine_envs.scenario.pack_write import write_pack
 
-    if not horizon > 0:
-        raise DataError(f"{horizon:g} s is no horizon", field="--horizon")
+    if not 0 < horizon < math.inf:
+        raise DataError(f"{horizon:g} s is no horizon", field="--horizon", remedy="Give seconds, 4 for example")
     logs, read = find_logs(log_format, source)
     summary = Summary()
     try:

@@ -13,7 +13,7 @@ from worldengine_envs.scenario.types import AgentType, CameraRig, Scenario, Vehi
 from worldengine_envs.sources.feather import read_columns
 from worldengine_envs.sources.lane_shapes import largest_ring, resample_line
 from worldengine_envs.sources.optional import require
-from worldengine_envs.sources.recording import RawRecording, make_recording
+from worldengine_envs.sources.recording import RawRecording, make_recording, naming
 from worldengine_envs.sources.road import MAX_LANE_M, RawLane, RawRoad
 from worldengine_envs.sources.tracks import RawTrack, wrap
 
@@ -47,12 +47,9 @@ def read_argoverse2(path: str | Path) -> Iterator[Scenario]:
     require("shapely")
     require("pyarrow.feather")
     folder = Path(path)
-    try:
-        yield make_recording(_read(folder))
-    except DataError as error:
-        if error.file:
-            raise
-        raise DataError(error.problem, file=folder, field=error.field, remedy=error.remedy) from None
+    with naming(folder):
+        recording = make_recording(_read(folder))
+    yield recording
 
 
 def argoverse2_logs(source: str | Path) -> list[Path]:
@@ -213,7 +210,7 @@ def _table(content: dict, field: str, file: Path) -> dict:
 def _points(record: dict, name: str, where: str, file: Path) -> np.ndarray:
     try:
         xy = np.array([(point["x"], point["y"]) for point in record[name]], np.float64).reshape(-1, 2)
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise DataError("must be a list of points with x and y", file=file, field=f"{where}.{name}") from None
     if not np.isfinite(xy).all() or (np.abs(xy) > 1e8).any():
         raise DataError("holds NaN, infinite or absurd coordinates", file=file, field=f"{where}.{name}")

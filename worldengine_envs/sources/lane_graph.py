@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from worldengine_envs.sources.optional import require
+from worldengine_envs.sources.tracks import wrap
 
 LINK_DISTANCE_M = 1.5  # the end of a lane and the start of its successor
 LINK_HEADING = np.radians(40)
@@ -69,7 +70,7 @@ def angle_at_crossing(one, other) -> float:
         s = line.project(point.centroid)
         a, b = line.interpolate(max(s - 1.0, 0.0)), line.interpolate(min(s + 1.0, line.length))
         headings.append(np.arctan2(b.y - a.y, b.x - a.x))
-    difference = abs(_wrap(headings[0] - headings[1]))
+    difference = abs(wrap(headings[0] - headings[1]))
     return min(difference, np.pi - difference)
 
 
@@ -88,7 +89,7 @@ def _link(lanes) -> list[list[int]]:
     out = []
     for row in range(len(lanes)):
         distance = np.hypot(*(starts - ends[row]).T)
-        turn = np.abs(_wrap(headings[:, 0] - headings[row, 1]))
+        turn = np.abs(wrap(headings[:, 0] - headings[row, 1]))
         near = (distance <= LINK_DISTANCE_M) & (turn <= LINK_HEADING)
         near[row] = False
         out.append([int(i) for i in np.flatnonzero(near)])
@@ -112,7 +113,7 @@ def _given_neighbours(lanes, names: list[list[str]], row_of: dict[str, int]) -> 
         at = share * shapely.length(own)
         foot = shapely.line_locate_point(other, shapely.line_interpolate_point(own, at))
         inside = (foot > 0.1) & (foot < shapely.length(other) - 0.1)
-        same &= ~inside | (np.abs(_wrap(_headings_at(own, at) - _headings_at(other, foot))) < 2 * BESIDE_HEADING)
+        same &= ~inside | (np.abs(wrap(headings_at(own, at) - headings_at(other, foot))) < 2 * BESIDE_HEADING)
         beside |= inside
     for (row, neighbour), good in zip(pairs, same & beside, strict=True):
         if good and out[row] < 0:
@@ -133,10 +134,10 @@ def _neighbours(lanes, connector) -> tuple[np.ndarray, np.ndarray]:
     foot_at = shapely.line_locate_point(lines[other], places[place])
     inside = (foot_at > 0.1) & (foot_at < shapely.length(lines[other]) - 0.1)
     own_at = np.tile([0.25, 0.5, 0.75], count)[place] * shapely.length(lines[row])
-    own, theirs = _headings_at(lines[row], own_at), _headings_at(lines[other], foot_at)
+    own, theirs = headings_at(lines[row], own_at), headings_at(lines[other], foot_at)
     foot = shapely.get_coordinates(shapely.line_interpolate_point(lines[other], foot_at)) - shapely.get_coordinates(places[place])
     offset = -np.sin(own) * foot[:, 0] + np.cos(own) * foot[:, 1]
-    parallel = np.abs(_wrap(own - theirs)) < BESIDE_HEADING
+    parallel = np.abs(wrap(own - theirs)) < BESIDE_HEADING
     good = inside & parallel & (np.abs(offset) >= BESIDE_M[0])
     sides = {+1: np.full(count, -1, np.int32), -1: np.full(count, -1, np.int32)}
     votes: dict[tuple[int, int, int], list[float]] = {}
@@ -148,11 +149,8 @@ def _neighbours(lanes, connector) -> tuple[np.ndarray, np.ndarray]:
     return sides[1], sides[-1]
 
 
-def _wrap(angle):
-    return (angle + np.pi) % (2 * np.pi) - np.pi
-
-
-def _headings_at(lines, at) -> np.ndarray:
+def headings_at(lines, at) -> np.ndarray:
+    """Returns (n,) headings [rad] of lines (n,) (shapely), each at an arclength (n,) [m], over a metre around it."""
     shapely = require("shapely")
     a = shapely.get_coordinates(shapely.line_interpolate_point(lines, np.maximum(at - 0.5, 0.0)))
     b = shapely.get_coordinates(shapely.line_interpolate_point(lines, np.minimum(at + 0.5, shapely.length(lines))))

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
@@ -41,6 +44,23 @@ class RawRecording:
     derived: set[str] = field(default_factory=set)
 
 
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Names the file in errors that do not, and turns geometry that shapely cannot use into one.
+
+    Raises:
+        DataError: Whatever the body raises of these.
+    """
+    try:
+        yield
+    except DataError as error:
+        if error.file:
+            raise
+        raise DataError(error.problem, file=path, field=error.field, remedy=error.remedy) from None
+    except require("shapely.errors").ShapelyError as error:
+        raise DataError(f"geometry that cannot be used ({str(error)[:100]})", file=path, field="map") from None
+
+
 def make_recording(raw: RawRecording) -> Scenario:
     """Returns the recording at 0.1 s in coordinates local to the ego's first position, with map, lights and route.
 
@@ -70,10 +90,7 @@ def make_recording(raw: RawRecording) -> Scenario:
     tracks = build_tracks([ego, *raw.tracks], grid, raw.sample_s, derived)
     seen = tracks.valid[0]
     boxes = box_corners(tracks.state[0, seen, :3], np.tile([[raw.ego.length, raw.ego.width]], (int(seen.sum()), 1)))
-    try:
-        vector_map = build_map(raw.road, tracks.state[0, seen, :2], boxes, derived)
-    except require("shapely.errors").ShapelyError as error:
-        raise DataError(f"geometry that cannot be used ({str(error)[:100]})", field="map_features") from None
+    vector_map = build_map(raw.road, tracks.state[0, seen, :2], boxes, derived)
     lights = _lights(raw.lights, vector_map.lane_tokens, grid)
     route = derive_route(vector_map, tracks.state[0, seen, :3], derived)
     time_us = raw.time_us + round(float(grid[0]) * 1e6)

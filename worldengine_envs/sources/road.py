@@ -15,7 +15,6 @@ from worldengine_envs.sources.lane_shapes import clean_line, clean_ring, complet
 from worldengine_envs.sources.optional import require
 
 MAP_RADIUS_M = 200.0  # how far from the ego's path the map is kept
-MAX_LANE_M = 10_000.0  # a longer lane is an error in the file
 MAX_LANE_M = 10_000.0  # a longer lane is a mistake, and would be resampled to any number of points
 
 
@@ -91,8 +90,6 @@ def _usable(lanes: list[RawLane], near) -> list[RawLane]:
         length = np.hypot(*np.diff(center, axis=0).T).sum()
         if length > MAX_LANE_M:
             raise DataError(f"is {length:.3g} m long, more than {MAX_LANE_M:g}", field=f"lane {lane.token[:60]}")
-        if (length := shapely.LineString(center).length) > MAX_LANE_M:
-            raise DataError(f"lane {lane.token[:80]} is {length:.6g} m long", field="map_features")
         lane.center = center
         lane.half_width = lane.half_width[keep] if lane.half_width is not None and len(lane.half_width) == len(keep) else None
         lane.polygon = None if lane.polygon is None else clean_ring(lane.polygon)

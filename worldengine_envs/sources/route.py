@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from worldengine_envs.scenario.types import Route, VectorMap
-from worldengine_envs.sources.lane_graph import end_headings
+from worldengine_envs.sources.lane_graph import end_headings, headings_at
 from worldengine_envs.sources.lane_shapes import resample_line
 from worldengine_envs.sources.optional import require
+from worldengine_envs.sources.tracks import wrap
 
 REACH_M = 4.0  # a lane further aside was not driven
 HEADING = np.radians(60)
@@ -70,7 +71,7 @@ def _driven(m: VectorMap, places: np.ndarray):
     points = shapely.points(places[:, :2])
     place, lane = shapely.STRtree(lines).query(points, predicate="dwithin", distance=REACH_M)
     at = shapely.line_locate_point(lines[lane], points[place])
-    turn = np.abs(_wrap(_headings(lines[lane], at) - places[place, 2]))
+    turn = np.abs(wrap(headings_at(lines[lane], at) - places[place, 2]))
     lateral = shapely.distance(lines[lane], points[place])
     keep = turn < HEADING
     place, lane, at, cost = place[keep], lane[keep], at[keep], (lateral**2 / 2 + (turn / 0.35) ** 2)[keep]
@@ -159,21 +160,10 @@ def _blend(line: np.ndarray, changes: list[int]) -> np.ndarray:
     return line[keep]
 
 
-def _headings(lines, at) -> np.ndarray:
-    shapely = require("shapely")
-    a = shapely.get_coordinates(shapely.line_interpolate_point(lines, np.maximum(at - 0.5, 0.0)))
-    b = shapely.get_coordinates(shapely.line_interpolate_point(lines, np.minimum(at + 0.5, shapely.length(lines))))
-    return np.arctan2(b[:, 1] - a[:, 1], b[:, 0] - a[:, 0])
-
-
-def _wrap(angle):
-    return (angle + np.pi) % (2 * np.pi) - np.pi
-
-
 def _turning(line: np.ndarray) -> float:
     """Returns how much [rad] a line turns, to either side, over its first 50 m."""
     steps = np.diff(resample_line(line, 2.0)[0][:26], axis=0)
-    return float(np.abs(_wrap(np.diff(np.arctan2(steps[:, 1], steps[:, 0])))).sum())
+    return float(np.abs(wrap(np.diff(np.arctan2(steps[:, 1], steps[:, 0])))).sum())
 
 
 def _straightest(m: VectorMap, rows, reference: float, at_end: bool) -> int:
@@ -181,7 +171,7 @@ def _straightest(m: VectorMap, rows, reference: float, at_end: bool) -> int:
 
     def turn(row):
         line = m.lane_centerline(row)
-        return abs(_wrap(end_headings(line)[1 if at_end else 0] - reference)) + _turning(line[::-1] if at_end else line)
+        return abs(wrap(end_headings(line)[1 if at_end else 0] - reference)) + _turning(line[::-1] if at_end else line)
 
     return int(min(rows, key=lambda row: (round(turn(int(row)), 6), int(row))))
 

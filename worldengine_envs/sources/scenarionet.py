@@ -13,7 +13,7 @@ from worldengine_envs.scenario.types import AgentType, LightState, Scenario, Veh
 from worldengine_envs.sources.areas import area_of_rings
 from worldengine_envs.sources.optional import require
 from worldengine_envs.sources.pickles import load_pickle
-from worldengine_envs.sources.recording import RawRecording, clean_id, make_recording
+from worldengine_envs.sources.recording import RawRecording, clean_id, make_recording, naming
 from worldengine_envs.sources.road import RawLane, RawRoad
 from worldengine_envs.sources.tracks import RawTrack, forward_differences
 
@@ -53,12 +53,9 @@ def read_scenarionet(path: str | Path) -> Iterator[Scenario]:
     """
     require("shapely")
     path = Path(path)
-    try:
-        yield make_recording(_read(load_pickle(path), path))
-    except DataError as error:
-        if error.file:
-            raise
-        raise DataError(error.problem, file=path, field=error.field, remedy=error.remedy) from None
+    with naming(path):
+        recording = make_recording(_read(load_pickle(path), path))
+    yield recording
 
 
 def scenarionet_files(source: str | Path) -> list[Path]:
@@ -222,8 +219,16 @@ def _ego_vehicle(track: RawTrack, derived: set[str]) -> VehicleParameters:
     return VehicleParameters.from_box(round(float(length), 3), round(float(width), 3))
 
 
+def _shape(value) -> tuple[int, ...]:
+    """Returns the shape of an array or of nested lists, () where rows differ in length."""
+    try:
+        return np.shape(value)
+    except ValueError:
+        return ()
+
+
 def _line(value, field: str) -> np.ndarray:
-    xy = _array(value, field, None, 2)[:, :2] if np.size(value) else np.zeros((0, 2))
+    xy = np.zeros((0, 2)) if 0 in _shape(value) else _array(value, field, None, 2)[:, :2]
     if not np.isfinite(xy).all() or (np.abs(xy) > MAX_COORDINATE).any():
         raise DataError("holds NaN, infinite or absurd coordinates", field=field)
     return xy
@@ -274,7 +279,8 @@ def _lane(key, kind, feature, line, ring, nuscenes: bool) -> RawLane:
     elif kind == "LANE_SURFACE_UNSTRUCTURE":
         connector = True
     half_width = None
-    if feature.get("width") is not None and np.ndim(feature["width"]) == 2 and np.shape(feature["width"])[1] == 2:
+    width = _shape(feature.get("width"))
+    if len(width) == 2 and width[1] == 2:
         half_width = np.nan_to_num(_array(feature["width"], f"map_features.{key[:60]}.width", None, 2))
     return RawLane(
         token=key,
@@ -314,10 +320,10 @@ def _lights(states, time, steps) -> dict:
     for key, light in states.items():
         state = light.get("state") if isinstance(light, dict) else None
         colours = state.get("object_state") if isinstance(state, dict) else None
-        if colours is None or np.ndim(colours) != 1 or len(colours) != steps:
+        if _shape(colours) != (steps,):
             continue
         lane = light.get("lane")
-        lane = str(lane) if lane is not None and np.ndim(lane) == 0 else str(key)
+        lane = _text(lane) or str(key)
         colour = np.array([_colour(c) for c in colours], np.int8)
         seen = colour != LightState.UNKNOWN
         if seen.any():
