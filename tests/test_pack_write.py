@@ -62,6 +62,22 @@ def test_a_rename_that_fails_brings_the_old_pack_back(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["p"] and Pack.open(folder).manifest.version == "1.0"
 
 
+def test_an_old_pack_that_cannot_be_put_back_is_not_deleted(tmp_path, monkeypatch):
+    folder = small_pack(tmp_path / "p")
+    rename = type(folder).rename
+
+    def gone(path, target):
+        if target == folder:
+            raise OSError("no such disk")
+        return rename(path, target)
+
+    monkeypatch.setattr(type(folder), "rename", gone)
+    with pytest.raises(OSError, match="no such disk"):
+        small_pack(folder, version="2.0", overwrite=True)
+    (kept,) = tmp_path.glob(".p.*/old")
+    assert Pack.open(kept).manifest.version == "1.0" and verify(kept) == []
+
+
 def test_termination_in_the_middle_leaves_nothing(tmp_path):
     """A command that is told to end while it writes removes what it has written."""
     code = (

@@ -86,14 +86,15 @@ def _move_into_place(folder: Path, target: Path) -> None:
         folder.rename(target)
         return
     old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.")) / "old"
-    target.rename(old)
     try:
+        target.rename(old)
         folder.rename(target)
     except BaseException:
-        old.rename(target)
+        if old.exists():
+            old.rename(target)  # if not even this succeeds, the old pack stays where it is
+        old.parent.rmdir()
         raise
-    finally:
-        shutil.rmtree(old.parent)
+    shutil.rmtree(old.parent)
 
 
 @contextlib.contextmanager

@@ -152,7 +152,8 @@ def _check_names(names, count: int, field: str) -> None:
         good = isinstance(name, str) and 0 < len(name) <= MAX_NAME and name.isprintable()
         _require(good, field, f"row {row} is not a name of 1 to {MAX_NAME} printable characters")
     if len(set(names)) != count:
-        twice = next(name for row, name in enumerate(names) if name in names[:row])
+        seen = set()
+        twice = next(name for name in names if name in seen or seen.add(name))
         raise Violation(field, f"{twice!r} appears twice")
 
 
