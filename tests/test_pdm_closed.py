@@ -1,6 +1,7 @@
 """PDM-Closed: parity with the real planner, its geometry against shapely, and what it does in simple worlds."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -140,6 +141,21 @@ def test_it_passes_cones_and_follows():
     assert gap > 1.0 and abs(states[-1, 3] - 6.0) < 1.5
     cone = Agent(40.0, -1.9, kind=AgentType.TRAFFIC_CONE)
     assert drive(straight_scenario([cone], speed=9.0), 8.0)[-1, 0] > 45.0
+
+
+def test_plans_do_not_depend_on_the_routes_driven_before():
+    long, red = straight_scenario([Agent(40.0, 0.0, 3.0)], id="long"), straight_scenario(id="short", light=LightState.RED)
+    short = replace(red, route=replace(red.route, centerline=red.route.centerline[40:140:3].copy()))
+    builder = ScenarioBank(4.0)
+    worlds = make_worlds(2, 2, 40)
+    for scenario in (short, long):
+        builder.add(scenario)
+    for w in range(2):
+        reset_world(builder.arrays, worlds, w, w)
+    alone = [PdmClosedDriver(2).plan(builder.arrays, worlds, [w])[0] for w in range(2)]
+    driver = PdmClosedDriver(2)
+    for w in (0, 1, 0, 1):
+        np.testing.assert_array_equal(driver.plan(builder.arrays, worlds, [w])[0], alone[w])
 
 
 def test_bad_input_is_refused():

@@ -125,6 +125,8 @@ def test_extended_comfort_compares_two_frames():
     assert scores.extended_comfort[0] == 0.0 and scores.score[0] == pytest.approx(14 / 16)
     with pytest.raises(DataError, match="overlap"):
         extended_comfort(steady.states, same[:, :-1])
+    with pytest.raises(DataError, match="overlap"):
+        extended_comfort(steady.states[..., :3], same[..., :3])
 
 
 def test_a_scene_without_reference_poses_is_refused():

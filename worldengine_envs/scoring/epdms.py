@@ -24,6 +24,7 @@ from worldengine_envs.scoring.epdms_scene import ExtendedScene
 from worldengine_envs.scoring.pdms import MIN_PROGRESS, check_proposals
 from worldengine_envs.scoring.pdms_kernel import DAC, NC, PROGRESS, STATES, TERMS, TTC, make_scratch
 from worldengine_envs.scoring.trajectories import interpolation, knot_times, query_times
+from worldengine_envs.simulation.bicycle import STATE_SIZE
 
 WEIGHTS = {"ego_progress": 5.0, "time_to_collision_within_bound": 5.0, "lane_keeping": 2.0, "history_comfort": 2.0}
 EXTENDED_COMFORT_WEIGHT = 2.0
@@ -67,7 +68,7 @@ def extended_comfort(states: np.ndarray, previous: np.ndarray, steps_between: in
     Returns:
         (M,) 1 where acceleration, jerk, yaw rate and yaw acceleration differ little enough, else 0.
     """
-    if states.shape != previous.shape or not 0 < steps_between < states.shape[1]:
+    if states.shape != previous.shape or states.shape[2:] != (STATE_SIZE,) or not 0 < steps_between < states.shape[1]:
         raise DataError(
             f"shapes {states.shape} and {previous.shape}, {steps_between} steps apart, do not overlap", field="previous"
         )

@@ -15,7 +15,7 @@ from worldengine_envs.scoring.scene import (
     BOX_SIN,
     BOX_X,
     BOX_Y,
-    LOOKAHEAD_STEPS,
+    TTC_STEPS,
     SceneArrays,
     ScoringScene,
     scene_of,
@@ -93,7 +93,7 @@ def extend_scene(
     boxes, valid = np.ascontiguousarray(arrays.boxes[keep]), np.ascontiguousarray(valid[keep])
     arrays = arrays._replace(
         boxes=boxes, valid=valid, bounds=track_bounds(boxes, valid), is_agent=arrays.is_agent[keep], speed=arrays.speed[keep],
-        last_ttc_step=PLAN_STEPS - LOOKAHEAD_STEPS,
+        last_ttc_step=PLAN_STEPS - TTC_STEPS,
     )  # fmt: skip
     tokens = tuple(token for token, kept in zip(scene.tokens, keep, strict=True) if kept)
     return ExtendedScene(

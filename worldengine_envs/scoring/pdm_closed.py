@@ -47,8 +47,8 @@ from worldengine_envs.scoring.scene import (
     BOX_RADIUS,
     CHUNK_STEPS,
     CHUNKS,
-    LOOKAHEAD_STEPS,
     OBSERVED_STEPS,
+    TTC_STEPS,
     SceneArrays,
     num_polygons,
 )
@@ -158,7 +158,7 @@ def _lay_out_forecast(forecast, boxes, valid, bounds, is_agent, speed):
             valid[a, k] = not forecast.ignored[a]
         for chunk in range(CHUNKS):  # the motion is straight, so its ends bound it
             first = boxes[a, chunk * CHUNK_STEPS]
-            last = boxes[a, min((chunk + 1) * CHUNK_STEPS - 1, PLAN_STEPS) + LOOKAHEAD_STEPS]
+            last = boxes[a, min((chunk + 1) * CHUNK_STEPS - 1, PLAN_STEPS) + TTC_STEPS]
             low_high = bounds[a, chunk]
             low_high[0], low_high[1] = min(first[0], last[0]) - radius, min(first[1], last[1]) - radius
             low_high[2], low_high[3] = max(first[0], last[0]) + radius, max(first[1], last[1]) + radius

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from worldengine_envs.scenario.types import STEP_S
 from worldengine_envs.scoring.pdm_closed_forecast import FORECAST_EVERY, MAX_OBJECTS
 from worldengine_envs.scoring.pdm_closed_paths import (
     NUM_PATHS,
@@ -27,7 +28,6 @@ from worldengine_envs.scoring.pdm_closed_paths import (
 from worldengine_envs.simulation.geometry import box_corners, point_in_polygon, segments_intersect, wrap_angle
 from worldengine_envs.simulation.kernels import kernel
 
-STEP_S = 0.1
 NUM_POLICIES = 5  # speed fractions 0.2, 0.4 .. 1.0 of the speed limit
 NUM_PROPOSALS = NUM_PATHS * NUM_POLICIES
 PROPOSAL_STEPS = 40

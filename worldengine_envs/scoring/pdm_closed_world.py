@@ -11,6 +11,7 @@ import numpy as np
 from worldengine_envs.scenario.types import LightState, VehicleParameters
 from worldengine_envs.scoring.pdm_closed import MAX_RED_LIGHTS, ClosedRoom, ClosedRoute, make_room, make_route, plan
 from worldengine_envs.scoring.pdm_closed_idm import TRAJECTORY_STEPS
+from worldengine_envs.scoring.pdm_closed_paths import ClosedPaths, Corridor, empty_corridor
 from worldengine_envs.simulation.bank import Bank
 from worldengine_envs.simulation.geometry import wrap_angle
 from worldengine_envs.simulation.kernels import kernel
@@ -157,7 +158,7 @@ class PdmClosedDriver:
             w = int(rows[i])
             route = self._routes[int(worlds.scenario[w])]
             # a route's corridors are working memory too, and two threads may drive the same route
-            route = route._replace(corridor=self._corridor(int(worlds.scenario[w]), route))
+            route = route._replace(corridor=self._corridor(route.paths))
             count, lights, limit = see(bank, worlds, w, route.on_route, sight)
             objects, types, red = sight.objects[:count], sight.types[:count], sight.red[:lights]
             choice = plan(bank.map_index, route, room, worlds.ego[w], objects, types, red, limit)
@@ -166,10 +167,12 @@ class PdmClosedDriver:
     def _memory(self) -> tuple[ClosedRoom, Sight]:
         if not hasattr(self._local, "memory"):
             self._local.memory = make_room(self._max_agents), make_sight(self._max_agents)
-            self._local.corridors = {}
+            self._local.corridor = None
         return self._local.memory
 
-    def _corridor(self, s: int, route: ClosedRoute):
-        if s not in self._local.corridors:
-            self._local.corridors[s] = type(route.corridor)(*(array.copy() for array in route.corridor))
-        return self._local.corridors[s]
+    def _corridor(self, paths: ClosedPaths) -> Corridor:
+        """Returns this thread's corridor, with room for the longest route so far."""
+        corridor = self._local.corridor
+        if corridor is None or corridor.xy.shape[1] < paths.s.shape[1] + 2:
+            corridor = self._local.corridor = empty_corridor(paths)
+        return corridor

@@ -18,7 +18,7 @@ from worldengine_envs.simulation.map_index import MapIndex, MapIndexBuilder
 OBSERVED_STEPS = PLAN_STEPS + 10  # steps 0..49 of the tracks are read
 CHUNK_STEPS = 9  # steps of the plan that share a bounding box
 CHUNKS = -(-(PLAN_STEPS + 1) // CHUNK_STEPS)
-LOOKAHEAD_STEPS = 9
+TTC_STEPS = 9  # time to collision looks this far ahead of a step
 BOX_X, BOX_Y, BOX_COS, BOX_SIN, BOX_HALF_LENGTH, BOX_HALF_WIDTH, BOX_RADIUS = range(7)
 
 
@@ -66,7 +66,7 @@ def track_bounds(boxes: np.ndarray, valid: np.ndarray) -> np.ndarray:
     bounds = np.empty((len(boxes), CHUNKS, 4))
     bounds[..., :2], bounds[..., 2:] = math.inf, -math.inf
     for chunk in range(CHUNKS):
-        steps = slice(chunk * CHUNK_STEPS, min((chunk + 1) * CHUNK_STEPS, PLAN_STEPS + 1) + LOOKAHEAD_STEPS)
+        steps = slice(chunk * CHUNK_STEPS, min((chunk + 1) * CHUNK_STEPS, PLAN_STEPS + 1) + TTC_STEPS)
         part, there = boxes[:, steps], valid[:, steps]
         for axis in range(2):
             low = np.where(there, part[..., axis] - part[..., BOX_RADIUS], math.inf)
