@@ -90,11 +90,34 @@ class StateEncoder(BaseFeaturesExtractor):
             encoder.standardise.fit(observations[name][observations[name + MASK] > 0.5])
 
 
+class AnchorHead(nn.Module):
+    """Scores each anchor by the product of what the situation asks for with an embedding of the anchor's poses, plus a bias.
+
+    Anchors that are alike get scores that are alike, so what is learned with one holds for its neighbours too. The poses are in the
+    buffer ``anchors`` (n, 8, 3), x, y [m], yaw [rad] of the rear axle every 0.5 s; zeros until they are set.
+    """
+
+    SCALE = (20.0, 5.0, 0.5)  # of x [m], y [m], yaw [rad]
+
+    def __init__(self, latent: int, anchors: int, width: int = 64):
+        super().__init__()
+        self.register_buffer("anchors", torch.zeros(anchors, POSES, 3))
+        self.query = nn.Linear(latent, width)
+        self.key = nn.Sequential(nn.Linear(3 * POSES, width), nn.ReLU(), nn.Linear(width, width))
+        self.bias = nn.Linear(latent, anchors)
+        nn.init.zeros_(self.bias.weight)
+        nn.init.zeros_(self.bias.bias)
+
+    def forward(self, latent: torch.Tensor) -> torch.Tensor:
+        """(batch, latent) -> (batch, anchors) logits."""
+        keys = self.key((self.anchors / self.anchors.new_tensor(self.SCALE)).flatten(1))
+        return self.query(latent) @ keys.T / keys.shape[1] ** 0.25 + self.bias(latent)
+
+
 class DrivingPolicy(ActorCriticPolicy):
     """Actor and critic with an encoder each (so that training the critic never moves the actor).
 
-    A policy over anchors keeps them in the buffer ``anchors`` (n, 8, 3), x, y [m], yaw [rad] of the rear axle every 0.5 s, so that
-    a checkpoint is all that it takes to drive. Zeros until they are set.
+    A policy over anchors keeps them, so that a checkpoint is all that it takes to drive.
 
     Args:
         encoder_width: width of the set encoders.
@@ -116,8 +139,17 @@ class DrivingPolicy(ActorCriticPolicy):
             share_features_extractor=False,
             **arguments,
         )
-        if isinstance(action_space, spaces.Discrete):
-            self.register_buffer("anchors", torch.zeros(int(action_space.n), POSES, 3))
+
+    def _build(self, lr_schedule) -> None:
+        super()._build(lr_schedule)
+        if isinstance(self.action_space, spaces.Discrete):
+            self.action_net = AnchorHead(self.mlp_extractor.latent_dim_pi, int(self.action_space.n))
+            self.optimizer = self.optimizer_class(self.parameters(), lr=lr_schedule(1), **self.optimizer_kwargs)
+
+    @property
+    def anchors(self) -> torch.Tensor:
+        """(n, 8, 3) vocabulary of a policy over anchors."""
+        return self.action_net.anchors
 
     @property
     def world_arguments(self) -> dict:
@@ -156,11 +188,10 @@ def load_policy(path: str | Path, device: str = "cpu") -> DrivingPolicy:
     except (OSError, KeyError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, json.JSONDecodeError) as error:
         raise DataError(f"not a checkpoint of BRPPO ({error})", file=path, remedy="Give a .zip that train.py wrote") from error
     plain = {name: value for name, value in settings.items() if not name.startswith(":")}
-    kind = (
-        "anchor" if "anchors" in weights else {2: "control", 3 * POSES: "trajectory"}.get(len(weights.get("action_net.bias", ())))
-    )
+    anchors, biases = (weights.get(f"action_net.{name}", ()) for name in ("anchors", "bias"))
+    kind = "anchor" if len(anchors) else {2: "control", 3 * POSES: "trajectory"}.get(len(biases))
     try:
-        actions = action_space(kind, len(weights.get("anchors", ())))
+        actions = action_space(kind, len(anchors))
         policy = DrivingPolicy(state_space(), actions, lambda _: 0.0, **plain)
         policy.load_state_dict(weights)
     except (RuntimeError, TypeError, ValueError) as error:
