@@ -1,5 +1,7 @@
 """BRPPO against closed-form optima, Stable-Baselines3's own PPO, and its promises on saving and on NaN."""
 
+import pickle
+
 import gymnasium as gym
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
+from worldengine_envs.errors import DataError
 from worldengine_rl.br_ppo import BRPPO, KL_COEF_RANGE, NonFiniteLossError
 
 REWARDS = np.array([0.0, 0.5, 1.0, -0.5, 0.8])
@@ -180,6 +183,38 @@ def test_save_load_callbacks_and_logs(tmp_path):
     assert not any(p.requires_grad for p in loaded.reference_policy.parameters())
     loaded.learn(32 * 32, reset_num_timesteps=False)
     assert loaded.iterations_done == 4
+
+
+def test_restoring_opens_no_pickle_and_goes_on_alike(tmp_path, monkeypatch):
+    model = bandit_model(target_kl_ref=0.1)
+    model.learn(32 * 32 * 2)
+    model.save(tmp_path / "model.zip")
+    other = bandit_model(target_kl_ref=0.1, seed=5)
+
+    def refuse(*_, **__):
+        raise AssertionError("a pickle was opened")
+
+    monkeypatch.setattr(pickle, "loads", refuse)
+    other.restore(tmp_path / "model.zip")
+    names = ("num_timesteps", "_n_updates", "iterations_done", "kl_coef", "kl_error")
+    assert [getattr(other, name) for name in names] == [getattr(model, name) for name in names]
+    for one in (model, other):
+        one._last_obs = one.env.reset()
+        torch.manual_seed(0)
+        one.learn(32 * 32, reset_num_timesteps=False)
+    for name in ("policy", "reference_policy"):
+        for mine, theirs in zip(getattr(model, name).parameters(), getattr(other, name).parameters(), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=0)
+
+
+def test_what_is_no_checkpoint_is_not_restored(tmp_path):
+    model = bandit_model()
+    model.save(tmp_path / "model.zip")
+    (tmp_path / "cut.zip").write_bytes((tmp_path / "model.zip").read_bytes()[:3000])
+    bandit_model(continuous=True).save(tmp_path / "other.zip")
+    for name in ("cut.zip", "other.zip", "absent.zip"):
+        with pytest.raises(DataError, match=name):
+            model.restore(tmp_path / name)
 
 
 def test_nan_stops_with_the_batch_saved(tmp_path):

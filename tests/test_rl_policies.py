@@ -135,7 +135,12 @@ def test_bad_checkpoints_are_one_clear_error(checkpoint, tmp_path):
     (tmp_path / "short.zip").write_bytes(path.read_bytes()[:2000])
     with zipfile.ZipFile(tmp_path / "empty.zip", "w") as archive:
         archive.writestr("data", json.dumps({}))
-    for name in ("text.zip", "short.zip", "empty.zip", "absent.zip"):
+    contents = {"list.zip": [], "wide2.zip": {"policy_kwargs": {"trunk_width": 10**10}}, "text2.zip": {"policy_kwargs": "wide"}}
+    for name, content in contents.items():
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("data", json.dumps(content))
+            archive.writestr("policy.pth", zipfile.ZipFile(path).read("policy.pth"))
+    for name in ("text.zip", "short.zip", "empty.zip", "absent.zip", *contents):
         with pytest.raises(DataError, match=name):
             load_policy(tmp_path / name)
 

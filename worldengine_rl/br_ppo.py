@@ -8,15 +8,20 @@ where ``pi_ref`` is a frozen copy of the policy and the KL is exact (both distri
 decisions. ``kl_coef`` is adapted after every rollout so that the KL per decision settles at ``target_kl_ref`` (the KL penalty of
 Schulman et al. 2017, section 4, and Ziegler et al. 2019). The KL follows the coefficient with a lag of several iterations, so a
 controller that only adds up errors swings; ours (proportional and integral, on logarithms) also answers the change of the error.
-For one decision with reward r, no clipping and a fixed coefficient b the optimum is known: pi = pi_ref exp(r / b) / Z.
+For one decision with reward r, advantages as they are (not normalised), no clipping and a fixed coefficient b the optimum is known:
+pi = pi_ref exp(r / b) / Z.
 """
 
 from __future__ import annotations
 
 import copy
+import json
 import warnings
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from pickle import UnpicklingError
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 import torch
@@ -27,10 +32,12 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.utils import explained_variance, obs_as_tensor
 from torch.distributions import Categorical, Distribution, Normal, kl_divergence
 
-from worldengine_envs.errors import WorldEngineError
+from worldengine_envs.errors import DataError, WorldEngineError
 
 KL_COEF_RANGE = (1e-3, 1e2)  # the adapted coefficient stays inside
 KL_PROPORTIONAL, KL_INTEGRAL = 1.5, 0.1  # gains of the controller on log(kl / target), which is clipped to [-1, 1]
+
+COUNTERS = {"num_timesteps": int, "_n_updates": int, "iterations_done": int, "kl_coef": float, "kl_error": float}
 
 
 class NonFiniteLossError(WorldEngineError, ArithmeticError):
@@ -123,6 +130,24 @@ class BRPPO(PPO):
 
     def _excluded_save_params(self) -> list[str]:
         return [*super()._excluded_save_params(), "_last_obs", "_last_original_obs", "_last_episode_starts"]
+
+    def restore(self, path: str | Path) -> None:
+        """Goes on from a checkpoint of a model that was made alike: takes its weights, optimiser state and counters.
+
+        Unlike ``load`` it reads no pickles, so nothing that the file contains is run.
+
+        Raises:
+            DataError: No such checkpoint, or one of another model; what the model holds is undefined then.
+        """
+        try:
+            with ZipFile(path) as archive:
+                content = json.loads(archive.read("data"))
+            counters = {name: kind(content[name]) for name, kind in COUNTERS.items()}
+            self.set_parameters(path, device=self.device)  # torch.load with weights_only
+        except (OSError, EOFError, KeyError, TypeError, ValueError, RuntimeError, UnpicklingError, BadZipFile, zlib.error) as error:
+            remedy = "Delete it to begin anew, or go on with the settings that it was made with"
+            raise DataError(f"not a checkpoint of this model ({str(error)[:200]})", file=path, remedy=remedy) from error
+        vars(self).update(counters)
 
     # -- rollouts ------------------------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ import io
 import json
 import pickle
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,19 @@ from worldengine_envs.envs.observations import state_space
 from worldengine_envs.errors import DataError
 
 MASK = "_mask"  # the set "agents" (elements, features) comes with "agents_mask" (elements,), 1 where the element exists
+MAX_CHECKPOINT_BYTES = 2**30  # of one part of a checkpoint, unpacked
+WIDTHS, MAX_WIDTH = ("encoder_width", "trunk_width"), 8192
+BROKEN_CHECKPOINT = (  # what reading a damaged or foreign file may raise
+    OSError,
+    EOFError,
+    AttributeError,  # JSON that is no object
+    KeyError,
+    ValueError,
+    RuntimeError,
+    pickle.UnpicklingError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 CLIP = 10.0  # standardised inputs are clipped to this many standard deviations
 
 
@@ -183,11 +197,16 @@ def load_policy(path: str | Path, device: str = "cpu") -> DrivingPolicy:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            for name in ("data", "policy.pth"):
+                if archive.getinfo(name).file_size > MAX_CHECKPOINT_BYTES:
+                    raise ValueError(f"{name} unpacks to more than {MAX_CHECKPOINT_BYTES} bytes")
             settings = json.loads(archive.read("data")).get("policy_kwargs", {})
             weights = torch.load(io.BytesIO(archive.read("policy.pth")), map_location=device, weights_only=True)
-    except (OSError, KeyError, RuntimeError, pickle.UnpicklingError, zipfile.BadZipFile, json.JSONDecodeError) as error:
+        plain = {name: value for name, value in settings.items() if not name.startswith(":")}
+        if any(type(plain.get(name, 1)) is not int or not 1 <= plain.get(name, 1) <= MAX_WIDTH for name in WIDTHS):
+            raise ValueError(f"{' and '.join(WIDTHS)} must lie between 1 and {MAX_WIDTH}")
+    except BROKEN_CHECKPOINT as error:
         raise DataError(f"not a checkpoint of BRPPO ({error})", file=path, remedy="Give a .zip that train.py wrote") from error
-    plain = {name: value for name, value in settings.items() if not name.startswith(":")}
     anchors, biases = (weights.get(f"action_net.{name}", ()) for name in ("anchors", "bias"))
     kind = "anchor" if len(anchors) else {2: "control", 3 * POSES: "trajectory"}.get(len(biases))
     try:

@@ -144,10 +144,9 @@ def post_train(
         on_iteration: Called with the metrics of every iteration, after its checkpoint is written.
     """
     checkpoint = folder / "checkpoint.zip"
+    model = make_model(policy, envs, settings, seed)
     if checkpoint.exists():
-        model = BRPPO.load(checkpoint, env=SB3VecEnv(envs), device="cpu")
-    else:
-        model = make_model(policy, envs, settings, seed)
+        model.restore(checkpoint)
     model.set_logger(configure(str(folder), []))  # the tracker writes; this folder is where a batch with NaN goes
 
     def draw(iteration: int) -> list[str]:
