@@ -49,6 +49,8 @@ def main() -> int:
     policies = list(dict.fromkeys([*settings.policy, *(BASELINES if settings.baselines else ())]))
     split = None if settings.split == "all" else settings.split
     try:
+        if not settings.out.resolve().parent.is_dir():
+            raise WorldEngineError(f"--out {settings.out}: there is no folder {settings.out.parent}. Make it first")
         packs = PackSet(settings.pack)
         factory = WorldFactory(packs, WorldSettings(settings.traffic, settings.horizon_s))
         scenarios = packs.ids(split, settings.tags)

@@ -77,6 +77,24 @@ def test_the_job_leaves_what_it_promises(pack, tmp_path, monkeypatch):
         Run(Settings(**{**settings(pack, "first").__dict__, "seed": 9}), resume=True, console=quiet())
 
 
+def test_a_run_does_not_go_on_with_another_version_of_its_pack(scenarios, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    pack = write_pack(tmp_path / "pack", "small", "1", "Apache-2.0", scenarios)
+    Run(settings(pack, "run"), console=quiet())
+    Run(settings(pack, "run"), resume=True, console=quiet())
+    write_pack(pack, "small", "1", "Apache-2.0", scenarios[:-1], overwrite=True)
+    with pytest.raises(WorldEngineError, match="pack_contents"):
+        Run(settings(pack, "run"), resume=True, console=quiet())
+
+
+def test_rollouts_shorter_than_an_episode_are_refused(pack, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    longer = {**settings(pack, "long").__dict__, "worlds": WorldSettings(horizon_s=8.0)}
+    with pytest.raises(WorldEngineError, match=r"--post-training\.decisions 16"):
+        Run(Settings(**longer), console=quiet())
+    assert not (tmp_path / "runs").exists()
+
+
 @pytest.mark.parametrize("stage, step", [("clone", 2), ("post_training", 1), ("post_training", 2)])
 def test_interrupted_runs_end_in_the_same_policy(pack, tmp_path, monkeypatch, stage, step):
     monkeypatch.chdir(tmp_path)

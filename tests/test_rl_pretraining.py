@@ -1,10 +1,13 @@
 """Cloning on data with a known best answer: it finds it, stops by itself, holds recordings out, and goes on where it stopped."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
 
+from worldengine_envs.errors import DataError, WorldEngineError
 from worldengine_rl.policies import DrivingPolicy
 from worldengine_rl.pretraining import CloneSettings, Demonstrations, clone, split_by_recording
 
@@ -42,6 +45,18 @@ def test_no_recording_is_on_both_sides():
     train, validation = split_by_recording(demonstrations(), 0.2, seed=0)
     assert len(train) + len(validation) == 600 and len(np.unique(validation.recordings)) == 6
     assert not set(train.recordings) & set(validation.recordings)
+
+
+def test_one_recording_cannot_be_split():
+    with pytest.raises(DataError, match="at least two"):
+        clone(make_policy(), demonstrations(20), CloneSettings(), seed=0)
+
+
+def test_a_loss_that_is_not_finite_stops_before_the_checkpoint(tmp_path):
+    data = replace(demonstrations(100), returns=np.full(100, np.nan, np.float32))
+    with pytest.raises(WorldEngineError, match="not finite"):
+        clone(make_policy(), data, CloneSettings(), seed=0, checkpoint=tmp_path / "clone.pt")
+    assert not (tmp_path / "clone.pt").exists()
 
 
 def test_clone_learns_and_stops_at_its_best():

@@ -27,6 +27,11 @@ def test_interval_over_groups_is_as_wide_as_the_groups_say():
     assert (grouped.high - grouped.low) / (naive.high - naive.low) == pytest.approx(np.sqrt(10), rel=0.1)
 
 
+def test_one_recording_has_no_interval():
+    estimate = bootstrap_mean([0.2, 0.4, 0.9], ["log"] * 3)
+    assert (estimate.mean, estimate.n, str(estimate)) == (0.5, 3, "0.500 [–, –]") and np.isnan([estimate.low, estimate.high]).all()
+
+
 def test_coverage():
     rng = np.random.default_rng(0)
     hits = 0

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import os
 import platform
 import time
@@ -18,6 +20,7 @@ from gymnasium.vector import AutoresetMode
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from worldengine_envs.envs.actions import DECISION_PERIOD_S
 from worldengine_envs.envs.anchors import cluster, kinematic_fan, logged_plans
 from worldengine_envs.envs.baselines import BASELINES
 from worldengine_envs.envs.observations import state_space
@@ -76,16 +79,18 @@ class Run:
     """One run of the job in its folder.
 
     Raises:
-        WorldEngineError: The folder has a run already and ``resume`` is False, or one with other settings.
+        WorldEngineError: The folder has a run already and ``resume`` is False, or one with other settings or other packs; or
+            rollouts are too short for an episode.
     """
 
     def __init__(self, settings: Settings, resume: bool = False, console: Console | None = None):
         self.settings, self.folder, self.console = settings, settings.folder, console or Console()
+        check_rollout(settings)
+        self.packs = PackSet(settings.pack)
         self._take_folder(resume)
         os.environ["WORLDENGINE_THREADS"] = str(settings.threads)
         torch.set_num_threads(settings.threads)
         self.tracker = Tracker(self.folder, settings.wandb_project, asdict(settings))
-        self.packs = PackSet(settings.pack)
         self.factory = WorldFactory(self.packs, settings.worlds)
         self.train_ids, self.test_ids = self.packs.ids("train"), self.packs.ids("test")
         if not self.train_ids or not self.test_ids:
@@ -94,6 +99,7 @@ class Run:
 
     def _take_folder(self, resume: bool) -> None:
         file, mine = self.folder / "settings.json", json.loads(json.dumps(asdict(self.settings)))
+        mine["pack_contents"] = contents_digest(self.packs)  # results of another version of a pack are not to be mixed in
         if file.exists():
             if not resume:
                 raise WorldEngineError(f"{self.folder} holds a run already. Give --resume to go on with it, or another --name")
@@ -238,6 +244,21 @@ class Run:
         with Progress(*columns, console=self.console, transient=True) as progress:
             task = progress.add_task(what, total=total, word="")
             yield lambda word="": progress.update(task, advance=1, word=word)
+
+
+def check_rollout(settings: Settings) -> None:
+    """Raises WorldEngineError where a rollout is shorter than an episode: no world would ever come to its horizon."""
+    horizon_s, decisions = settings.worlds.horizon_s, settings.post_training.decisions
+    needed = math.ceil(horizon_s / DECISION_PERIOD_S["anchor"] - 1e-9)
+    if decisions < needed:
+        problem = f"an episode of {horizon_s:g} s has {needed} decisions, a rollout {decisions}"
+        raise WorldEngineError(f"{problem}. Add --post-training.decisions {needed}")
+
+
+def contents_digest(packs: PackSet) -> str:
+    """Returns the SHA-256 (hex) of what packs say of their scenarios, the hashes of their contents included."""
+    rows = [(e.id, e.split, e.tags, e.hash, e.reference) for e in packs.entries]
+    return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
 def common_with_some_rare(scenarios: Sequence[str], packs: PackSet, rare_share: float, seed: int) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from worldengine_envs.errors import DataError, WorldEngineError
 from worldengine_rl.policies import DrivingPolicy
 from worldengine_rl.randomness import derived_seed, seed_torch
 
@@ -51,8 +52,15 @@ class Demonstrations:
 
 
 def split_by_recording(data: Demonstrations, share: float, seed: int) -> tuple[Demonstrations, Demonstrations]:
-    """Returns training and validation part; no recording is in both. At least one recording is held out where there are two."""
+    """Returns training and validation part, at least one recording each; no recording is in both.
+
+    Raises:
+        DataError: There is only one recording.
+    """
     names = np.unique(data.recordings)
+    if len(names) < 2:
+        remedy = "Cloning needs at least two in the train split: one is held out to tell when to stop"
+        raise DataError(f"demonstrations of {len(names)} recording", field="recordings", remedy=remedy)
     order = np.random.default_rng(derived_seed(seed, "validation")).permutation(len(names))
     held_out = names[order[: min(max(1, round(share * len(names))), len(names) - 1)]]
     is_held_out = np.isin(data.recordings, held_out)
@@ -81,6 +89,10 @@ def clone(
 
     Each epoch's randomness comes from (seed, epoch), so a run that goes on from ``checkpoint`` ends in the same numbers as one
     that was never interrupted.
+
+    Raises:
+        DataError: All demonstrations are of one recording.
+        WorldEngineError: A loss is not finite; the checkpoint is that of the epoch before.
     """
     train, validation = split_by_recording(data, settings.validation_share, seed)
     train_tensors, validation_tensors = _tensors(train, policy.device), _tensors(validation, policy.device)
@@ -135,8 +147,12 @@ def _epoch(policy: DrivingPolicy, optimizer: torch.optim.Optimizer, data: dict, 
     for start in range(0, len(order), batch_size):
         rows = order[start : start + batch_size]
         cross_entropy, value_error, _ = _losses(policy, data, rows)
+        loss = cross_entropy + value_error
+        if not torch.isfinite(loss):
+            remedy = "Lower --clone.learning-rate, or look for extreme observations"
+            raise WorldEngineError(f"the loss of cloning is not finite. {remedy}")
         optimizer.zero_grad()
-        (cross_entropy + value_error).backward()
+        loss.backward()
         optimizer.step()
         total += float(cross_entropy.detach()) * len(rows)
     return total / len(order)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean and its 95 % interval; n is the number of scenarios (NaN where n = 0)."""
+    """A mean and its 95 % interval; n is the number of scenarios.
+
+    All are NaN where n = 0, and low and high also where all scenarios are of one recording: one tells nothing about the spread.
+    """
 
     mean: float
     low: float
@@ -18,7 +22,9 @@ class Estimate:
     n: int
 
     def __str__(self) -> str:
-        return "–" if self.n == 0 else f"{self.mean:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        if self.n == 0:
+            return "–"
+        return f"{self.mean:.3f} " + ("[–, –]" if math.isnan(self.low) else f"[{self.low:.3f}, {self.high:.3f}]")
 
 
 def bootstrap_mean(
@@ -44,6 +50,8 @@ def bootstrap_mean(
         return Estimate(float("nan"), float("nan"), float("nan"), 0)
     group = np.arange(len(values)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
     sums, counts = np.bincount(group, weights=values), np.bincount(group).astype(np.float64)
+    if len(sums) == 1:
+        return Estimate(float(values.mean()), math.nan, math.nan, len(values))
     drawn = np.random.default_rng(seed).integers(len(sums), size=(resamples, len(sums)))
     means = sums[drawn].sum(1) / counts[drawn].sum(1)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
