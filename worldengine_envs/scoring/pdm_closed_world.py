@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import LightState, VehicleParameters
 from worldengine_envs.scoring.pdm_closed import MAX_RED_LIGHTS, ClosedRoom, ClosedRoute, make_room, make_route, plan
 from worldengine_envs.scoring.pdm_closed_idm import TRAJECTORY_STEPS
@@ -42,11 +43,15 @@ def make_sight(max_agents: int) -> Sight:
 
 
 def route_of(bank: Bank, s: int) -> ClosedRoute:
-    """Prepares the route of scenario ``s`` of a bank. Raises DataError where its centreline is not usable."""
+    """Prepares the route of scenario ``s`` of a bank. Raises DataError where its centreline or its lights are not usable."""
     row = bank.scenarios[s]
     line = bank.route[row["route_start"] : row["route_start"] + row["route_count"]]
     polygons = bank.maps[row["map_row"]]["polygons"]
     on_route = bank.on_route[row["on_route_start"] : row["on_route_start"] + polygons].copy()
+    lanes = bank.light_lane[row["light_lane_start"] : row["light_lane_start"] + row["num_lights"]]
+    lights = int(on_route[bank.lanes[bank.maps[row["map_row"]]["lane_start"] + lanes]["polygon"]].sum())
+    if lights > MAX_RED_LIGHTS:
+        raise DataError(f"{lights} lights on the route, more than {MAX_RED_LIGHTS}", field="lights", remedy="Cut the route shorter")
     vehicle = VehicleParameters(*(float(row[name]) for name in ("length", "width", "wheel_base", "rear_axle_to_center")))
     return make_route(line, vehicle, int(row["map_row"]), on_route)
 
@@ -75,7 +80,7 @@ def _see_lights(bank, worlds, w, on_route, sight):
     now = scenario.light_start + np.int64(worlds.step[w]) * scenario.num_lights
     for light in range(scenario.num_lights):
         polygon = bank.lanes[first_lane + bank.light_lane[scenario.light_lane_start + light]].polygon
-        if bank.light_state[now + light] == _RED and on_route[polygon] and count < len(sight.red):
+        if bank.light_state[now + light] == _RED and on_route[polygon]:  # there is room: see route_of
             sight.red[count] = polygon
             count += 1
     return count
