@@ -24,7 +24,7 @@ from worldengine_envs.scenario.types import STEP_S, Scenario
 from worldengine_envs.scoring.live import has_failed, live_reset, live_update, make_live_score
 from worldengine_envs.simulation.bank import ScenarioBank
 from worldengine_envs.simulation.bicycle import AX, STEERING_RATE, VX, YAW_RATE
-from worldengine_envs.simulation.kernels import kernel
+from worldengine_envs.simulation.kernels import announce_compiling, kernel
 from worldengine_envs.simulation.threads import run_over_worlds
 from worldengine_envs.simulation.tracker import curvature_profile, lqr_command, velocity_profile
 from worldengine_envs.simulation.world import make_worlds, move_ego, reset_world, step_world
@@ -144,6 +144,7 @@ class WorldBatch:
     """
 
     def __init__(self, selection: Selection, num_worlds, horizon_s, traffic, kind, substeps, perfect=False, vocabulary=None):
+        announce_compiling((begin_worlds, drive_worlds), "the world step (half a minute or so)")
         self.selection, self.num_worlds, self.kind = selection, num_worlds, kind
         self.horizon_s, self.horizon_steps = horizon_s, round(horizon_s / STEP_S)
         self.library = library(selection.pack, horizon_s, traffic)

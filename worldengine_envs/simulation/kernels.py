@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterable
 from functools import cache
 from pathlib import Path
 
@@ -36,6 +37,18 @@ def inlined_kernel(function: Callable) -> Callable:
 def allocating_kernel(function: Callable) -> Callable:
     """Compiles a function that may allocate and return arrays; for set-up, not for steps."""
     return _compiled(function)
+
+
+def announce_compiling(kernels: Iterable[Callable], what: str) -> None:
+    """Says on stderr, once a process, that kernels are about to be compiled, where their code is not on disk yet."""
+    if config.DISABLE_JIT or what in _announced:
+        return
+    _announced.add(what)
+    if not all(dispatcher._cache._cache_file._load_index() for dispatcher in kernels):
+        print(f"worldengine: compiling {what} for this machine; it is kept for the next time", file=sys.stderr, flush=True)
+
+
+_announced: set[str] = set()
 
 
 def _compiled(function: Callable, **options) -> Callable:
