@@ -29,7 +29,7 @@ from worldengine_envs.simulation.map_raster import (
 )
 from worldengine_envs.simulation.tables import GrowingTable
 
-CELL_M = 1.0  # side of a cell [m]; larger where a map would need more than MAX_CELLS
+CELL_M = 1.5  # side of a cell [m]; larger where a map would need more than MAX_CELLS
 MAX_CELLS = 1 << 20
 MAX_EXTENT_M = 50_000.0
 MAX_ENTRIES = 1 << 26  # polygons by cell, and edges by cell, of one map: more are many polygons over one another
