@@ -117,6 +117,6 @@ def test_a_layer_that_does_not_exist_is_refused():
 def test_what_a_map_may_cost_is_counted_before_it_is_paid(monkeypatch):
     monkeypatch.setattr(mi, "MAX_ENTRIES", 2000)
     square = np.array([[0.0, 0.0], [30.0, 0.0], [30.0, 30.0], [0.0, 30.0]])
-    mi.MapIndexBuilder().add_polygons(square, np.array([0, 4]), np.ones(1, np.int8))
+    mi.MapIndexBuilder(cell_m=1.0).add_polygons(square, np.array([0, 4]), np.ones(1, np.int8))
     with pytest.raises(DataError, match="one another"):
-        mi.MapIndexBuilder().add_polygons(np.tile(square, (3, 1)), np.array([0, 4, 8, 12]), np.ones(3, np.int8))
+        mi.MapIndexBuilder(cell_m=1.0).add_polygons(np.tile(square, (3, 1)), np.array([0, 4, 8, 12]), np.ones(3, np.int8))
