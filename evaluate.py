@@ -51,6 +51,9 @@ def main() -> int:
     try:
         if not settings.out.resolve().parent.is_dir():
             raise WorldEngineError(f"--out {settings.out}: there is no folder {settings.out.parent}. Make it first")
+        for policy in policies:
+            if policy not in BASELINES and not Path(policy).is_file():
+                raise WorldEngineError(f"--policy {policy}: neither a checkpoint nor one of {', '.join(BASELINES)}")
         packs = PackSet(settings.pack)
         factory = WorldFactory(packs, WorldSettings(settings.traffic, settings.horizon_s))
         scenarios = packs.ids(split, settings.tags)

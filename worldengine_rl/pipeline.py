@@ -229,6 +229,8 @@ class Run:
     def _timed(self, stage: str):
         """Adds the wall time of a stage to ``timings.json``, also where it is interrupted."""
         start = time.perf_counter()
+        if not self.console.is_terminal:  # there are no progress bars then
+            self.console.print(f"{stage} ...")
         try:
             yield
         finally:

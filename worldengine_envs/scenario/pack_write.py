@@ -78,7 +78,7 @@ def _check_target(target: Path, overwrite: bool) -> None:
     if not (target / MANIFEST).is_file():
         raise DataError("exists and is no pack", file=target, remedy="Choose another folder")
     if not overwrite:
-        raise DataError("exists", file=target, remedy="Choose another folder, or ask to overwrite it")
+        raise DataError("exists", file=target, remedy="Choose another folder, or remove it first (in Python: overwrite=True)")
 
 
 def _move_into_place(folder: Path, target: Path) -> None:
