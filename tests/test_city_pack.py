@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from worldengine_envs.city import FAMILIES, make_scenario
-from worldengine_envs.city.rare import RARE
+from worldengine_envs.city import FAMILIES, RARE, make_scenario
 from worldengine_envs.cli import build_pack
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.pack import Pack

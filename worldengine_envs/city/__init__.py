@@ -1,6 +1,6 @@
 """The procedural world: streets, traffic and families of driving, made on demand from a family's name and a seed."""
 
-_LAZY = {"make_scenario": "maker", "FAMILIES": "maker", "COMMON": "families", "RARE": "rare"}
+_LAZY = {"make_scenario": "maker", "FAMILIES": "families", "COMMON": "families", "RARE": "families"}
 
 
 def __getattr__(name):

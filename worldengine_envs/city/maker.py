@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from worldengine_envs.city import families, rare
 from worldengine_envs.city.driving import FRONT
 from worldengine_envs.city.exact import Draw
+from worldengine_envs.city.families import FAMILIES, RARE
 from worldengine_envs.city.scene import EGO_SIZE, START, Scene, Unfit
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import AgentType, Lights, Origin, Route, Scenario, Tracks
 
-FAMILIES = {name: getattr(families, name) for name in families.COMMON} | {name: getattr(rare, name) for name in rare.RARE}
 ATTEMPTS = 60
+TYPE_TAGS = {"pedestrian": AgentType.PEDESTRIAN, "cyclist": AgentType.BICYCLE}  # of those with a part in the story
 MOST_AGENTS = 64  # ego included
 POSITION, ANGLE = 3, 4  # decimals kept: 1 mm, 1e-4 rad
 LICENCE = "Apache-2.0"
@@ -53,7 +53,7 @@ def assemble(scene: Scene, family: str, seed: int, difficulty: float) -> Scenari
         valid[i] = car.s + FRONT * car.size[0] <= scene.paths[car.path].line.length
     state[~valid] = 0.0
     sizes = np.where(valid[:, :, None], size[:, None, :], 0.0)
-    types = [AgentType.VEHICLE] * len(scene.vehicles) + [w.type for w in scene.walkers]
+    types = [actor.type for actor in (*scene.vehicles, *scene.walkers)]
     names = [o.name for o in (*scene.vehicles, *scene.walkers)]
     tokens = ("ego", *(f"{name}_{i}" for i, name in enumerate(names[1:], 1)))
     tracks = Tracks(
@@ -66,8 +66,9 @@ def assemble(scene: Scene, family: str, seed: int, difficulty: float) -> Scenari
     vector_map = scene.street.network.vector_map(origin)
     group = np.array(scene.street.network.group, dtype=np.int32)
     lanes = np.flatnonzero(group >= 0).astype(np.int32)
-    rarity = "rare" if family in rare.RARE else "common"
-    people = ("pedestrian",) if any(w.name == "jaywalker" for w in scene.walkers) else ()
+    rarity = "rare" if family in RARE else "common"
+    actors = [actor for actor in (*scene.vehicles[1:], *scene.walkers) if actor.has_part]
+    kinds = [name for name, kind in TYPE_TAGS.items() if any(actor.type == kind for actor in actors)]
     solution = (scene.solution,) if scene.solution else ()
     level = ("easy", "medium", "hard")[min(int(3 * difficulty), 2)]
     name = f"{family}_{seed:03d}"
@@ -80,7 +81,7 @@ def assemble(scene: Scene, family: str, seed: int, difficulty: float) -> Scenari
         lights=Lights(lanes, scene.lights[group[lanes]]),
         route=route(scene, origin, vector_map),
         split=f"{rarity}_{'test' if seed % 2 else 'train'}",
-        tags=(family, rarity, scene.street.kind, level, *people, *solution),
+        tags=(family, rarity, scene.street.kind, level, *kinds, *solution),
         parent={"family": family, "seed": seed, "difficulty": difficulty},
     )
 

@@ -18,7 +18,7 @@ START = HISTORY_STEPS
 EGO_SIZE = (5.176, 2.297, 1.777)
 AXLE_TO_CENTER = 0.2822  # of a vehicle's length; nuPlan's Pacifica: 1.461 m of 5.176 m
 CAR_SIZES = ((4.5, 1.85, 1.5), (4.2, 1.78, 1.48), (4.8, 1.9, 1.65), (5.1, 1.95, 1.8), (3.9, 1.7, 1.5), (6.2, 2.1, 2.6))
-BYSTANDERS = ("car", "parked", "pedestrian")  # names of those without a part in the story
+BYSTANDERS = ("car", "parked", "pedestrian", "cyclist")  # names of those without a part in the story
 
 
 class Unfit(Exception):
@@ -39,6 +39,12 @@ class Vehicle:
     lateral: tuple[tuple[float, float, float], ...] = ()  # moves to the left: (metres, from arclength, over metres)
     wander: tuple[tuple[float, float, float], ...] = ()  # waves: (amplitude [m], wavelength [m], phase [rad])
     name: str = "car"
+    type: AgentType = AgentType.VEHICLE  # a bicycle rides paths too
+
+    @property
+    def has_part(self) -> bool:
+        """Whether the story needs it."""
+        return self.name not in BYSTANDERS
 
 
 @dataclass(eq=False)
@@ -50,6 +56,11 @@ class Walker:
     size: tuple[float, float, float] = (0.6, 0.6, 1.75)
     type: AgentType = AgentType.PEDESTRIAN
     name: str = "pedestrian"
+
+    @property
+    def has_part(self) -> bool:
+        """Whether the story needs it."""
+        return self.name not in BYSTANDERS
 
 
 class Scene:
@@ -167,8 +178,8 @@ class Scene:
         size = np.array([o.size for o in (*self.vehicles, *self.walkers)])
         return state, turn, size
 
-    def prune(self, keep: int, margin: float = 0.1) -> None:
-        """Takes out everything that touches another, latest first; the first ``keep`` vehicles and named walkers stay.
+    def prune(self, margin: float = 0.1) -> None:
+        """Takes out every bystander that touches another, latest first; who has a part in the story stays.
 
         Raises:
             Unfit: Two that have to stay touch.
@@ -178,7 +189,7 @@ class Scene:
         pairs = np.zeros((count, count), dtype=np.bool_)
         valid = np.ones((count, STEPS), dtype=np.bool_)
         overlaps(np.concatenate((state[:, :, :2], turn), axis=2), size[:, :2].copy(), valid, margin, pairs)
-        fixed = [i < keep for i in range(len(self.vehicles))] + [w.name == "jaywalker" for w in self.walkers]
+        fixed = [actor.has_part for actor in (*self.vehicles, *self.walkers)]
         order = sorted(range(count), key=lambda i: not fixed[i])
         kept: list[int] = []
         for i in order:
@@ -199,7 +210,7 @@ class Scene:
         away = state[:, START, :2] - state[0, START, :2]
         distance = away[:, 0] * away[:, 0] + away[:, 1] * away[:, 1]
         everyone = (*self.vehicles, *self.walkers)
-        order = sorted(range(len(everyone)), key=lambda i: (everyone[i].name in BYSTANDERS, distance[i]))
+        order = sorted(range(len(everyone)), key=lambda i: (not everyone[i].has_part, distance[i]))
         rows = sorted(order[:most])
         first = len(self.vehicles)
         self.vehicles = [everyone[i] for i in rows if i < first]

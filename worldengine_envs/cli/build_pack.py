@@ -58,8 +58,7 @@ def build(
         families: Families to use, all if empty.
         overwrite: Replace a pack that is there.
     """
-    from worldengine_envs.city import FAMILIES
-    from worldengine_envs.city.rare import RARE
+    from worldengine_envs.city import FAMILIES, RARE
     from worldengine_envs.scenario.pack_write import write_pack
 
     unknown = set(families) - set(FAMILIES)

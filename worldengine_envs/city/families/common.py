@@ -1,4 +1,4 @@
-"""Families of driving: each draws its parameters from a seed and fills a scene. Common ones here, rare ones in ``rare``."""
+"""Common driving: along lanes, behind others, through turns and lights."""
 
 from __future__ import annotations
 
@@ -7,64 +7,11 @@ import numpy as np
 from worldengine_envs.city import background
 from worldengine_envs.city.driving import RED, YELLOW
 from worldengine_envs.city.exact import Draw
+from worldengine_envs.city.families.story import KINDS, begin, finish, follower, human
 from worldengine_envs.city.network import LEFT, RIGHT, STRAIGHT
-from worldengine_envs.city.scene import EGO_SIZE, START, STEP, STEPS, Scene, Unfit, axis
-from worldengine_envs.city.streets import Street, lane_path, make_street, speed_table
+from worldengine_envs.city.scene import START, STEPS, Scene, Unfit, axis
+from worldengine_envs.city.streets import lane_path, make_street, speed_table
 from worldengine_envs.scenario.types import LightState
-
-COMMON = ("lane_follow", "car_following", "turn", "stop_at_light")
-KINDS = ("straight", "curved", "crossing")
-
-
-def begin(street: Street, draw: Draw, lane: int, s: float, speed: float, movements: tuple[str, ...] = ()) -> Scene:
-    """Returns a scene with the ego on a lane of the corridor.
-
-    Args:
-        street: Where.
-        draw: Random numbers.
-        lane: Lane of the corridor, 0 = innermost.
-        s: Arclength on the main road at which the ego starts (step 15) if it keeps its speed [m].
-        speed: [m/s].
-        movements: Turns at the junctions after the corridor's first road.
-    """
-    scene = Scene(street, draw)
-    path = scene.add_path(lane_path(street.network, street.corridor[0].forward[lane], movements))
-    scene.lane = lane
-    s += path_start(scene, path)
-    ego = scene.vehicle(path, s - speed * START * STEP, speed, EGO_SIZE, desired=speed, name="ego")
-    scene.vehicles.append(ego)
-    return scene
-
-
-def path_start(scene: Scene, path: int) -> float:
-    """Arclength at which the main road begins on a corridor path [m]."""
-    return scene.paths[path].starts[2 * scene.street.main]
-
-
-def human(draw: Draw) -> tuple[tuple[float, float, float], ...]:
-    """Waves about the lane's centre, as drivers make them: up to 0.25 m over tens of metres."""
-    return tuple((draw.uniform(0.02, 0.12), draw.uniform(50.0, 160.0), draw.uniform(0.0, 6.28)) for _ in range(2))
-
-
-def finish(scene: Scene, keep: int, density: float, people: float, skip: tuple[int, ...] = ()) -> None:
-    """Adds parked cars, people and traffic, drives what is not scripted, and takes out what touches."""
-    draw = scene.draw
-    background.add_parked(scene, draw.uniform(0.2, 0.8))
-    background.add_pavements(scene, people)
-    background.add_crossers(scene, 0.5, skip)
-    background.add_traffic(scene, scene.vehicles[0].path, density)
-    scene.drive()
-    scene.prune(keep)
-
-
-def follower(scene: Scene) -> None:
-    """Perhaps adds a car behind the ego in its lane."""
-    ego, draw = scene.vehicles[0], scene.draw
-    if draw.chance(0.5):
-        v = float(ego.v[0])
-        s = float(ego.s[0]) - 6.0 - v * draw.uniform(1.2, 2.5)
-        if s > 2.0:
-            scene.vehicles.append(scene.vehicle(ego.path, s, v, desired=v * 1.05, headway=draw.uniform(1.1, 1.7)))
 
 
 def lane_follow(draw: Draw, difficulty: float) -> Scene:
@@ -78,7 +25,7 @@ def lane_follow(draw: Draw, difficulty: float) -> Scene:
     if draw.chance(0.4):
         background.add_flow(scene, ego.path, ego.s[0] + 45.0, ego.s[0] + 60.0 + 60.0 * draw.uniform(0, 1), speed * 1.02, (2.0, 5.0))
     follower(scene)
-    finish(scene, 1, 0.4 + 0.8 * difficulty, 3.0)
+    finish(scene, 0.4 + 0.8 * difficulty, 3.0)
     return scene
 
 
@@ -108,7 +55,7 @@ def car_following(draw: Draw, difficulty: float) -> Scene:
     lead.s += rear + 0.218 * lead.size[0] - lead.s[0]
     scene.vehicles.append(lead)
     follower(scene)
-    finish(scene, 2, 0.4 + 0.8 * difficulty, 3.0)
+    finish(scene, 0.4 + 0.8 * difficulty, 3.0)
     return scene
 
 
@@ -132,7 +79,7 @@ def turn(draw: Draw, difficulty: float) -> Scene:
     if movement == LEFT:  # the oncoming traffic waits
         scene.lights[junction.arms[0].group] = RED
     follower(scene)
-    finish(scene, 1, 0.4 + 0.6 * difficulty, 4.0, (exit_arm.group, junction.arms[0].group))
+    finish(scene, 0.4 + 0.6 * difficulty, 4.0, (exit_arm.group, junction.arms[0].group))
     return scene
 
 
@@ -164,7 +111,7 @@ def stop_at_light(draw: Draw, difficulty: float) -> Scene:
         stop = scene.paths[ego.path].starts[2 * street.main + 1]
         background.add_queue(scene, ego.path, stop, draw.integer(1, 2))
     follower(scene)
-    finish(scene, 1, 0.4 + 0.8 * difficulty, 4.0, tuple(side))
+    finish(scene, 0.4 + 0.8 * difficulty, 4.0, tuple(side))
     if np.min(np.diff(ego.v)) < -0.45:
         raise Unfit("the light turns red too late for the ego")
     return scene
