@@ -7,6 +7,7 @@ import pytest
 import shapely
 
 from worldengine_envs.city import FAMILIES, make_scenario
+from worldengine_envs.city.mirror import mirrored
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.quantise import quantised, scenario_hash
 from worldengine_envs.scenario.start import start_problem
@@ -160,6 +161,34 @@ def test_same_seed_same_scenario_and_other_seeds_differ():
     made = make_scenario("cut_in", 7)
     assert scenario_hash(quantised(made)) == scenario_hash(made)
     assert np.array_equal(quantised(made).tracks.state, made.tracks.state)  # is on the grid already
+
+
+def test_mirror_image_is_exact_and_drives_on_the_left(scenario):
+    other = mirrored(scenario)
+    validate(other)
+    assert scenario_hash(mirrored(other)) == scenario_hash(scenario) != scenario_hash(other)
+    np.testing.assert_array_equal(boxes_centres(other) * (1, -1), boxes_centres(scenario))
+    m, here = other.vector_map, scenario.vector_map
+    for row in range(m.num_polygons):
+        ring = shapely.Polygon(m.polygon(row))
+        assert ring.is_valid and ring.exterior.is_ccw == shapely.Polygon(here.polygon(row)).exterior.is_ccw
+    for lane in np.flatnonzero(m.lane_left >= 0):  # the neighbour to the left lies to the left
+        line, beside = m.lane_centerline(lane), m.lane_centerline(m.lane_left[lane])
+        (dx, dy), (px, py) = line[1] - line[0], beside[0] - line[0]
+        assert dx * py - dy * px > 0
+    driven = np.diff(other.tracks.state[0, :, :2], axis=0)
+    yaw = other.tracks.state[0, :-1, 2]
+    assert (driven[:, 0] * np.cos(yaw) + driven[:, 1] * np.sin(yaw) > -0.01).all()
+
+
+def boxes_centres(scenario):
+    return scenario.tracks.state[:, :, :2]
+
+
+def test_some_streets_have_traffic_on_the_left():
+    made = [make_scenario("lane_follow", seed) for seed in range(30)]
+    assert 3 <= sum("left_hand" in s.tags for s in made) <= 16
+    assert all(s.parent["attempts"] >= 1 for s in made)
 
 
 @pytest.mark.parametrize("family", RARE)

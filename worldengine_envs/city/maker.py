@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from worldengine_envs.city.driving import FRONT
 from worldengine_envs.city.exact import Draw
 from worldengine_envs.city.families import FAMILIES, RARE
+from worldengine_envs.city.mirror import mirrored
 from worldengine_envs.city.scene import EGO_SIZE, START, Scene, Unfit
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import AgentType, Lights, Origin, Route, Scenario, Tracks
 
 ATTEMPTS = 60
+LEFT_HAND = 0.3  # share of seeds with traffic on the left
 TYPE_TAGS = {"pedestrian": AgentType.PEDESTRIAN, "cyclist": AgentType.BICYCLE}  # of those with a part in the story
 MOST_AGENTS = 64  # ego included
 POSITION, ANGLE = 3, 4  # decimals kept: 1 mm, 1e-4 rad
@@ -20,6 +24,8 @@ LICENCE = "Apache-2.0"
 
 def make_scenario(family: str, seed: int) -> Scenario:
     """Returns the scenario of this family and seed; the same on every machine, to the last bit.
+
+    Its parent tells family, seed, difficulty and how many attempts it took; tags tell the kind of street and ``left_hand``.
 
     Raises:
         DataError: No such family, a seed below 0, or no attempt fits (does not happen for the families that ship).
@@ -35,7 +41,11 @@ def make_scenario(family: str, seed: int) -> Scenario:
         except Unfit:
             continue
         scene.trim(MOST_AGENTS)
-        return assemble(scene, family, seed, difficulty)
+        scenario = assemble(scene, family, seed, difficulty)
+        scenario.parent["attempts"] = attempt + 1
+        if Draw("side", family, seed).chance(LEFT_HAND):
+            return replace(mirrored(scenario), tags=(*scenario.tags, "left_hand"))
+        return scenario
     raise DataError(f"no fitting scene in {ATTEMPTS} attempts", scenario=f"{family}_{seed:03d}", remedy="Take another seed")
 
 
