@@ -14,6 +14,7 @@ from worldengine_envs.errors import WorldEngineError
 COMMANDS = {
     "packs": ("worldengine_envs.cli.packs", "SUBCOMMANDS", "list packs, show one, check one, or build one from the city"),
     "import": ("worldengine_envs.cli.import_logs", "main", "turn recorded logs into a pack"),
+    "view": ("worldengine_envs.cli.view", "main", "record a video of a scenario, driven by a baseline"),
     "anchors": ("worldengine_envs.cli.anchors", "main", "cluster logged trajectories into a vocabulary of actions"),
 }
 FAILED = 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import gymnasium as gym
 import numpy as np
 from gymnasium.error import ResetNeeded
@@ -33,6 +35,13 @@ class DrivingEnv(gym.Env, EzPickle):
         self.action_space = self.settings.single_action_space(self.batch)
         self.metadata = {**self.metadata, "render_fps": round(10 / self.settings.substeps) or 1}
         self._running = False
+
+    @cached_property
+    def photographer(self):
+        """``envs.pictures.Photographer`` of the world."""
+        from worldengine_envs.envs.pictures import Photographer
+
+        return Photographer(self.batch)
 
     @property
     def scenario_ids(self) -> tuple[str, ...]:
@@ -82,9 +91,7 @@ class DrivingEnv(gym.Env, EzPickle):
         if self.render_mode is None:
             gym.logger.warn("render() without a render_mode; make the environment with render_mode='rgb_array'")
             return None
-        from worldengine_envs.rendering.birdseye import draw_world
-
-        return draw_world(self.batch, 0)
+        return self.photographer.picture(0)
 
     def _observation(self) -> dict[str, np.ndarray]:
         observation = self.batch.observation

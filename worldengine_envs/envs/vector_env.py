@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 from gymnasium.error import ResetNeeded
@@ -60,6 +61,13 @@ class DrivingVectorEnv(VectorEnv, EzPickle):
         self._generators: list[np.random.Generator | None] = [None] * num_envs
         self._done = np.ones(num_envs, np.bool_)  # over, or never begun
         self._begun = False
+
+    @cached_property
+    def photographer(self):
+        """``envs.pictures.Photographer`` of the worlds."""
+        from worldengine_envs.envs.pictures import Photographer
+
+        return Photographer(self.batch)
 
     @property
     def scenario_ids(self) -> tuple[str, ...]:
@@ -136,9 +144,7 @@ class DrivingVectorEnv(VectorEnv, EzPickle):
         """Returns a (height, width, 3) uint8 picture of each world from above, or None without a render mode."""
         if self.render_mode is None:
             return None
-        from worldengine_envs.rendering.birdseye import draw_world
-
-        return tuple(draw_world(self.batch, w) for w in range(self.num_envs))
+        return tuple(self.photographer.picture(w) for w in range(self.num_envs))
 
     def _reset_mask(self, mask) -> np.ndarray:
         if mask is None:
