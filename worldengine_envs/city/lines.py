@@ -112,12 +112,13 @@ def straight_line(x: float, y: float, yaw: float, length: float, spacing: float 
     return Line(s, x + s * cosine, y + s * sine, yaw * one, 0.0 * one, sine * one, cosine * one)
 
 
-def connectors(start: np.ndarray, end: np.ndarray, points: int = 17) -> list[Line]:
-    """Returns smooth curves that join poses: quintic Hermite curves without curvature at either end.
+def connectors(start: np.ndarray, end: np.ndarray, bends: np.ndarray | None = None, points: int = 17) -> list[Line]:
+    """Returns smooth curves that join poses: quintic Hermite curves.
 
     Args:
         start: (lines, 3) x, y [m], yaw [rad] where each begins.
         end: (lines, 3) where each ends.
+        bends: (lines, 2) curvature at both ends [1/m], 0 where None.
         points: Points a line.
     """
     u = np.arange(points) / (points - 1)
@@ -128,6 +129,9 @@ def connectors(start: np.ndarray, end: np.ndarray, points: int = 17) -> list[Lin
     dh0, dh1 = 1.0 - u2 * (18.0 + u * (15.0 * u - 32.0)), -u2 * (12.0 + u * (15.0 * u - 28.0))
     ddh = 60.0 * u * (1.0 - u) * (1.0 - 2.0 * u)
     ddh0, ddh1 = -u * (36.0 + u * (60.0 * u - 96.0)), -u * (24.0 + u * (60.0 * u - 84.0))
+    k0, k1 = 0.5 * u2 * (1.0 - u) * (1.0 - u) * (1.0 - u), 0.5 * u3 * (1.0 - u) * (1.0 - u)
+    dk0, dk1 = u * (1.0 + u * (-4.5 + u * (6.0 - 2.5 * u))), u2 * (1.5 + u * (2.5 * u - 4.0))
+    ddk0, ddk1 = 1.0 + u * (-9.0 + u * (18.0 - 10.0 * u)), u * (3.0 + u * (10.0 * u - 12.0))
     gap = end[:, :2] - start[:, :2]
     chord = np.sqrt(gap[:, 0] * gap[:, 0] + gap[:, 1] * gap[:, 1])
     turn = end[:, 2] - start[:, 2]
@@ -135,11 +139,16 @@ def connectors(start: np.ndarray, end: np.ndarray, points: int = 17) -> list[Lin
     speed = (chord * (1.0 + 0.22 * turn))[:, None]  # about the length of the curve, so that points lie evenly
     sine, cosine = sin_cos(np.stack((start[:, 2], end[:, 2])))
     (sin0, sin1), (cos0, cos1) = sine, cosine
+    bends = np.zeros((len(start), 2)) if bends is None else bends
+    force0, force1 = (bends[:, k : k + 1] * speed * speed for k in (0, 1))
     curve = []
-    for gap_k, t0, t1, p0 in ((gap[:, 0], cos0, cos1, start[:, 0]), (gap[:, 1], sin0, sin1, start[:, 1])):
+    columns = ((gap[:, 0], cos0, cos1, -sin0, -sin1, start[:, 0]), (gap[:, 1], sin0, sin1, cos0, cos1, start[:, 1]))
+    for gap_k, t0, t1, n0, n1, p0 in columns:
         t0, t1, gap_k = t0[:, None] * speed, t1[:, None] * speed, gap_k[:, None]
-        p = p0[:, None] + gap_k * h + t0 * h0 + t1 * h1
-        curve.append((p, gap_k * dh + t0 * dh0 + t1 * dh1, gap_k * ddh + t0 * ddh0 + t1 * ddh1))
+        n0, n1 = n0[:, None] * force0, n1[:, None] * force1
+        p = p0[:, None] + gap_k * h + t0 * h0 + t1 * h1 + n0 * k0 + n1 * k1
+        dp = gap_k * dh + t0 * dh0 + t1 * dh1 + n0 * dk0 + n1 * dk1
+        curve.append((p, dp, gap_k * ddh + t0 * ddh0 + t1 * ddh1 + n0 * ddk0 + n1 * ddk1))
     (x, dx, ddx), (y, dy, ddy) = curve
     rate = np.sqrt(dx * dx + dy * dy)
     relative = arctan2(cos0[:, None] * dy - sin0[:, None] * dx, cos0[:, None] * dx + sin0[:, None] * dy)

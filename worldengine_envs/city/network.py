@@ -1,9 +1,10 @@
-"""Roads and junctions, and the vector map that they make. Right-hand traffic: forward lanes lie right of the reference line."""
+"""Roads, and the vector map that they and their junctions make. Right-hand traffic: forward lanes right of the reference line."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 
@@ -12,10 +13,11 @@ from worldengine_envs.city.lines import Line, connectors
 from worldengine_envs.scenario.types import MapLayer, VectorMap
 
 PI = 3.141592653589793
-CROSSWALK_WIDTH = 3.0  # along the crossed road [m]
-CROSSWALK_SETBACK = 4.0  # from the mouth of a junction to where its corners begin to bend [m]
 JOINT = 0.3  # that the surface of a road reaches into junctions [m]
+BEND_ACCELERATION = 2.5  # to the side, that the speed limit of bends allows [m/s2]
 STRAIGHT, LEFT, RIGHT = "straight", "left", "right"
+ENTRY, AROUND, EXIT = "entry", "around", "exit"  # movements of the connectors of roundabouts
+LIGHTS, PRIORITY, ROUNDABOUT, JOINED = "lights", "priority", "roundabout", "joined"  # kinds of junctions
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Arm:
     at_end: bool  # the junction lies at the end of the road's reference line
     pose: tuple[float, float, float]  # x, y of the reference line at the mouth, yaw pointing out of the junction
     group: int  # light group of the lanes that enter here
+    yields: bool = False  # a side road without lights, an entry of a roundabout, a lane that ends
 
     @cached_property
     def turn(self) -> tuple[float, float]:
@@ -92,11 +95,56 @@ class Arm:
         return x + outward * cosine - left * sine, y + outward * sine + left * cosine
 
 
+def turn_between(arm: Arm, other: Arm) -> str:
+    """Returns which way one turns who comes in by one arm and leaves by the other: straight within 45 degrees, left or right."""
+    turn = other.pose[2] - arm.pose[2] - PI
+    turn -= 2 * PI * round(turn / (2 * PI))
+    return STRAIGHT if abs(turn) < PI / 4 else LEFT if turn > 0 else RIGHT
+
+
+class Ring(NamedTuple):
+    """The carriageway of a roundabout, driven counter-clockwise."""
+
+    centre: tuple[float, float]  # x, y [m]
+    radius: float  # of the lane's centre [m]
+    width: float  # of the lane [m]
+    lanes: tuple[int, ...]  # lane i lies between the entry of arm i and the exit of arm i + 1
+
+
 @dataclass(frozen=True, eq=False)
 class Junction:
-    """Where roads meet; arms are ordered counter-clockwise."""
+    """Where roads meet; arms are ordered counter-clockwise.
+
+    Kinds: lights; priority (no lights, arms that yield are side roads); roundabout (every arm yields to the ring); joined (roads
+    that go on into each other: lanes begin, end or join there, nobody crosses, there is no crosswalk).
+    """
 
     arms: tuple[Arm, ...]
+    kind: str = LIGHTS
+    ring: Ring | None = None
+
+    def arm_of(self, road: Road) -> Arm:
+        """Returns the arm of a road that ends or begins here; StopIteration if it does not."""
+        return next(arm for arm in self.arms if arm.road is road)
+
+    def towards(self, road: Road, movement: str) -> Arm | None:
+        """Returns the arm by which one leaves who comes from ``road`` and goes straight, left or right; None if there is none."""
+        arm = self.arm_of(road)
+        return next((other for other in self.arms if other is not arm and turn_between(arm, other) == movement), None)
+
+
+class Link(NamedTuple):
+    """A connector that ``Network.link`` is to make."""
+
+    junction: int
+    start: int  # lane in
+    end: int  # lane out
+    movement: str
+    group: int
+    roadblock: int
+    width: float  # half of it [m]
+    rank: int = 0
+    bends: tuple[float, float] = (0.0, 0.0)  # curvature at its two ends [1/m]
 
 
 @dataclass
@@ -105,38 +153,65 @@ class Network:
 
     roads: list[Road] = field(default_factory=list)
     junctions: list[Junction] = field(default_factory=list)
-    lanes: list[Line] = field(default_factory=list)  # centrelines, connectors among them
-    movement: list[str] = field(default_factory=list)  # "" for lanes; straight, left, right for connectors
-    group: list[int] = field(default_factory=list)  # light group of a connector, -1 for lanes
-    groups: int = 0
+    signals: list[bool] = field(default_factory=list)  # by light group: whether real lights stand there
+    # by lane, connectors among them
+    lanes: list[Line] = field(default_factory=list)  # centrelines
+    movement: list[str] = field(default_factory=list)  # "" for lanes; straight, left, right, entry, around, exit for connectors
+    group: list[int] = field(default_factory=list)  # light group of a connector, -1 = nobody waits before it
+    rank: list[int] = field(default_factory=list)  # of a connector; a higher one gives way to lower ones
+    junction: list[int] = field(default_factory=list)  # row of a connector's junction, -1 for lanes
+    successors: list[list[int]] = field(default_factory=list)
+    through: dict[int, dict[str, tuple[int, ...]]] = field(default_factory=dict)  # lane into a roundabout: rows by movement
     _limit: list[float] = field(default_factory=list)
     _roadblock: list[int] = field(default_factory=list)
     _left: list[int] = field(default_factory=list)
     _right: list[int] = field(default_factory=list)
     _lane_polygon: list[int] = field(default_factory=list)
-    successors: list[list[int]] = field(default_factory=list)
     _polygons: list[np.ndarray] = field(default_factory=list)
     _layers: list[int] = field(default_factory=list)
     _roadblocks: int = 0
-    _links: list[tuple] = field(default_factory=list)  # lane in, lane out, movement, light group, roadblock, half width
+    _links: list[Link] = field(default_factory=list)
 
-    def _add_polygon(self, layer: MapLayer, xy: np.ndarray) -> int:
+    @property
+    def groups(self) -> int:
+        """Number of light groups, those of junctions without lights among them."""
+        return len(self.signals)
+
+    def new_group(self, lights: bool) -> int:
+        """Returns the row of a new light group."""
+        self.signals.append(lights)
+        return len(self.signals) - 1
+
+    def new_roadblock(self) -> int:
+        """Returns the number of a new roadblock."""
+        self._roadblocks += 1
+        return self._roadblocks - 1
+
+    def add_polygon(self, layer: MapLayer, xy: np.ndarray) -> int:
+        """Adds an open ring (vertices, 2) [m]; returns its row."""
         self._polygons.append(xy)
         self._layers.append(layer)
         return len(self._polygons) - 1
 
-    def _add_lane(self, line: Line, polygon: np.ndarray, limit: float, roadblock: int, movement: str = "", group: int = -1) -> int:
+    def add_lane(self, line: Line, polygon, limit: float, roadblock: int, movement="", group=-1, rank=0, junction=-1) -> int:
+        """Adds a lane, or a connector if it has a movement; returns its row."""
         self.lanes.append(line)
         self.movement.append(movement)
         self.group.append(group)
+        self.rank.append(rank)
+        self.junction.append(junction)
         self._limit.append(limit)
         self._roadblock.append(roadblock)
         self._left.append(-1)
         self._right.append(-1)
         self.successors.append([])
         layer = MapLayer.LANE_CONNECTOR if movement else MapLayer.LANE
-        self._lane_polygon.append(self._add_polygon(layer, polygon))
+        self._lane_polygon.append(self.add_polygon(layer, polygon))
         return len(self.lanes) - 1
+
+    def add_link(self, *link, **settings) -> None:
+        """Asks ``link`` for a connector of the junction that is being made: fields of ``Link`` without the junction."""
+        self._links.append(Link(len(self.junctions), *link, **settings))
 
     def add_road(self, line: Line, profile: RoadProfile) -> Road:
         """Adds lanes, roadblocks, drivable area and parking strips along a reference line."""
@@ -152,75 +227,39 @@ class Network:
         for row, k, ahead in ((0, 0, -1.0), (last, last, 1.0), (last + 1, last, 1.0), (2 * last + 1, 0, -1.0)):
             surface[row, 0] += ahead * JOINT * ends.cosine[k]
             surface[row, 1] += ahead * JOINT * ends.sine[k]
-        self._add_polygon(MapLayer.DRIVABLE_AREA, surface)
+        self.add_polygon(MapLayer.DRIVABLE_AREA, surface)
         sides = []
         for count, sign in ((p.forward, -1.0), (p.backward, 1.0)):
             lanes = []
             if count:
-                self._add_polygon(MapLayer.ROADBLOCK, ring(0.0, sign * count * w))
-                self._roadblocks += 1
+                self.add_polygon(MapLayer.ROADBLOCK, ring(0.0, sign * count * w))
+                block = self.new_roadblock()
             for i in range(count):
                 centre = line.offset(sign * (i + 0.5) * w)
                 polygon = ring(sign * i * w, sign * (i + 1) * w)
-                lane = self._add_lane(centre if sign < 0 else centre.reversed(), polygon, p.speed_limit, self._roadblocks - 1)
+                lane = self.add_lane(centre if sign < 0 else centre.reversed(), polygon, p.speed_limit, block)
                 if lanes:
                     self._left[lane], self._right[lanes[-1]] = lanes[-1], lane
                 lanes.append(lane)
             sides.append(tuple(lanes))
         if p.parking_right:
-            self._add_polygon(MapLayer.CARPARK_AREA, ring(-p.forward * w, -p.forward * w - p.parking_right))
+            self.add_polygon(MapLayer.CARPARK_AREA, ring(-p.forward * w, -p.forward * w - p.parking_right))
         if p.parking_left:
-            self._add_polygon(MapLayer.CARPARK_AREA, ring(p.backward * w, p.backward * w + p.parking_left))
+            self.add_polygon(MapLayer.CARPARK_AREA, ring(p.backward * w, p.backward * w + p.parking_left))
         road = Road(line, profile, *sides)
         self.roads.append(road)
         return road
 
-    def add_junction(self, mouths: list[tuple[Road, bool]]) -> Junction:
-        """Joins roads: ``(road, at_end)`` counter-clockwise. Adds the intersection, crosswalks, connectors and lane links."""
-        arms = []
-        for road, at_end in mouths:
-            line, k = road.line, -1 if at_end else 0
-            yaw = line.yaw[k] + PI if at_end else line.yaw[k]
-            arms.append(Arm(road, at_end, (float(line.x[k]), float(line.y[k]), float(yaw)), self.groups))
-            self.groups += 1
-        self._add_polygon(MapLayer.INTERSECTION, _intersection(arms))
-        for arm in arms:
-            right, left = arm.kerbs
-            near, far = -0.5, -0.5 - CROSSWALK_WIDTH
-            corners = (arm.point(near, right), arm.point(near, left), arm.point(far, left), arm.point(far, right))
-            self._add_polygon(MapLayer.CROSSWALK, np.array(corners))
-        junction = Junction(tuple(arms))
-        self.junctions.append(junction)
-        self._find_links(arms)
-        return junction
-
-    def _find_links(self, arms: list[Arm]) -> None:
-        links = self._links
-        for a, arm in enumerate(arms):
-            for b, other in enumerate(arms):
-                if a == b or not arm.lanes_in or not other.lanes_out:
-                    continue
-                block, width = self._roadblocks, 0.5 * arm.road.profile.lane_width
-                self._roadblocks += 1
-                turn = other.pose[2] - arm.pose[2] - PI
-                turn -= 2 * PI * round(turn / (2 * PI))
-                if abs(turn) < PI / 4:
-                    pairs = [(lane, other.lanes_out[min(i, len(other.lanes_out) - 1)]) for i, lane in enumerate(arm.lanes_in)]
-                    links += [(i, o, STRAIGHT, arm.group, block, width) for i, o in pairs]
-                elif turn > 0:
-                    links.append((arm.lanes_in[0], other.lanes_out[0], LEFT, arm.group, block, width))
-                else:
-                    links.append((arm.lanes_in[-1], other.lanes_out[-1], RIGHT, arm.group, block, width))
-
     def link(self) -> None:
-        """Adds the connectors of all junctions."""
+        """Adds the connectors of all junctions, and the ways through roundabouts."""
         links, self._links = self._links, []
-        starts, ends = ([self.lanes[link[k]] for link in links] for k in (0, 1))
+        starts, ends = ([self.lanes[row] for row in rows] for rows in zip(*((link.start, link.end) for link in links), strict=True))
         lines = connectors(
             np.array([(line.x[-1], line.y[-1], line.yaw[-1]) for line in starts]),
             np.array([(line.x[0], line.y[0], line.yaw[0]) for line in ends]),
+            np.array([link.bends for link in links]),
         )
-        widths = np.array([link[5] for link in links])[:, None]
+        widths = np.array([link.width for link in links])[:, None]
         x, y, sine, cosine, curvature = (
             np.stack([getattr(line, k) for line in lines]) for k in ("x", "y", "sine", "cosine", "curvature")
         )
@@ -229,12 +268,30 @@ class Network:
             every = slice(None, None, 2 if sign > 0 else -2)
             rings[:, side, :, 0] = (x - sign * widths * sine)[:, every]
             rings[:, side, :, 1] = (y + sign * widths * cosine)[:, every]
-        bends = np.sqrt(2.5 / np.maximum(np.max(np.abs(curvature), axis=1), 1e-6)).tolist()
-        for k, (i, o, movement, group, block, _) in enumerate(links):
-            limit = self._limit[i] if movement == STRAIGHT else min(self._limit[i], bends[k])
-            row = self._add_lane(lines[k], rings[k].reshape(-1, 2), limit, block, movement, group)
-            self.successors[i].append(row)
-            self.successors[row].append(o)
+        bends = np.sqrt(BEND_ACCELERATION / np.maximum(np.max(np.abs(curvature), axis=1), 1e-6)).tolist()
+        for k, link in enumerate(links):
+            limit = self._limit[link.start]
+            limit = limit if link.movement == STRAIGHT else min(limit, bends[k])
+            what = (link.movement, link.group, link.rank, link.junction)
+            row = self.add_lane(lines[k], rings[k].reshape(-1, 2), limit, link.roadblock, *what)
+            self.successors[link.start].append(row)
+            self.successors[row].append(link.end)
+        for junction in self.junctions:
+            if junction.ring:
+                self._find_ways(junction)
+
+    def _find_ways(self, junction: Junction) -> None:
+        """Notes the rows from each lane into a roundabout to the exit for each movement."""
+        arms, ring = junction.arms, junction.ring
+        for i, arm in enumerate(arms):
+            (lane,) = arm.lanes_in
+            (entry,) = self.successors[lane]
+            rows, ways = [entry, ring.lanes[i]], {}
+            for k in range(1, len(arms)):
+                around, leave = (next(row for row in self.successors[rows[-1]] if self.movement[row] == m) for m in (AROUND, EXIT))
+                ways.setdefault(turn_between(arm, arms[(i + k) % len(arms)]), (*rows, leave))
+                rows += [around, ring.lanes[(i + k) % len(arms)]]
+            self.through[lane] = ways
 
     def vector_map(self, origin: np.ndarray) -> VectorMap:
         """Returns the map in the frame whose origin is this point [m], rounded to 1 mm."""
@@ -262,24 +319,3 @@ class Network:
             polygon_offsets=xy_offsets,
             polygon_layer=np.array(self._layers, dtype=np.int8),
         )
-
-
-def _intersection(arms: list[Arm]) -> np.ndarray:
-    """Returns the ring through all mouths, with rounded kerbs between neighbouring arms."""
-    ring = []
-    for arm, following in zip(arms, arms[1:] + arms[:1], strict=True):
-        right, left = arm.kerbs
-        next_right = following.kerbs[0]
-        ring += [arm.point(0.0, right), arm.point(0.0, left)]
-        turn = following.pose[2] - arm.pose[2]
-        turn -= 2 * PI * round(turn / (2 * PI))
-        if not PI / 6 < turn < 5 * PI / 6:
-            continue  # opposite arms: a straight kerb
-        a, b = arm.point(-CROSSWALK_SETBACK, left), following.point(-CROSSWALK_SETBACK, next_right)
-        (sine, cosine), (sine2, cosine2) = arm.turn, following.turn
-        along = ((b[0] - a[0]) * sine2 - (b[1] - a[1]) * cosine2) / (cosine * sine2 - sine * cosine2)
-        corner = a[0] + along * cosine, a[1] + along * sine
-        for u in (0.0, 0.2, 0.4, 0.6, 0.8, 1.0):
-            p, q, r = (1 - u) * (1 - u), 2 * u * (1 - u), u * u
-            ring.append((p * a[0] + q * corner[0] + r * b[0], p * a[1] + q * corner[1] + r * b[1]))
-    return np.array(ring)
