@@ -56,7 +56,7 @@ class Decisions(NamedTuple):
 
 
 @kernel
-def _plan(worlds, d, w):
+def make_plan(worlds, d, w):
     """Makes the plan of world ``w`` from its action, and the tracker's profiles."""
     if d.kind == TRAJECTORY:
         speed, yaw_rate = worlds.ego[w, VX], worlds.ego[w, YAW_RATE]
@@ -75,6 +75,15 @@ def _plan(worlds, d, w):
 
 
 @kernel
+def choose_command(bank, worlds, d, w, k):
+    """Returns acceleration [m/s2] and steering rate [rad/s] of world ``w``'s ego, ``k`` steps after the decision."""
+    if d.kind == CONTROL:
+        return scaled_command(d.control[w, 0], d.control[w, 1])
+    wheel_base = bank.scenarios[worlds.scenario[w]].wheel_base
+    return lqr_command(worlds.ego[w], d.plan[w], k, d.profile[w, 0], d.profile[w, 1], wheel_base)
+
+
+@kernel
 def _move(bank, worlds, d, w, k):
     """Moves world ``w`` on by one step, the ``k``-th since the decision."""
     ego = worlds.ego[w]
@@ -83,11 +92,7 @@ def _move(bank, worlds, d, w, k):
         move_ego(bank, worlds, w, d.plan[w, k + 1, 0], d.plan[w, k + 1, 1], d.plan[w, k + 1, 2])
         acceleration, steering_rate = ego[AX], ego[STEERING_RATE]
     else:
-        if is_control:
-            acceleration, steering_rate = scaled_command(d.control[w, 0], d.control[w, 1])
-        else:
-            wheel_base = bank.scenarios[worlds.scenario[w]].wheel_base
-            acceleration, steering_rate = lqr_command(ego, d.plan[w], k, d.profile[w, 0], d.profile[w, 1], wheel_base)
+        acceleration, steering_rate = choose_command(bank, worlds, d, w, k)
         step_world(bank, worlds, w, acceleration, steering_rate, is_control)  # as in the scorer, a plan may lead backwards
     d.command[w, 0], d.command[w, 1] = acceleration, steering_rate
 
@@ -99,7 +104,7 @@ def drive_worlds(start, stop, bank, worlds, score, tables, d, observation):
         if not d.active[w]:
             continue
         if d.kind != CONTROL:
-            _plan(worlds, d, w)
+            make_plan(worlds, d, w)
         reward, failed, k = 0.0, False, 0
         while k < d.substeps and worlds.step[w] < d.horizon_steps and not failed:
             _move(bank, worlds, d, w, k)
@@ -143,8 +148,10 @@ class WorldBatch:
         vocabulary: (n, K, 3) plans for ANCHOR.
     """
 
+    compiled = (begin_worlds, drive_worlds), "the world step (half a minute or so)"
+
     def __init__(self, selection: Selection, num_worlds, horizon_s, traffic, kind, substeps, perfect=False, vocabulary=None):
-        announce_compiling((begin_worlds, drive_worlds), "the world step (half a minute or so)")
+        announce_compiling(*self.compiled)
         self.selection, self.num_worlds, self.kind = selection, num_worlds, kind
         self.horizon_s, self.horizon_steps = horizon_s, round(horizon_s / STEP_S)
         self.library = library(selection.pack, horizon_s, traffic)
@@ -216,6 +223,11 @@ class WorldBatch:
         Raises:
             ValueError: An action of an active world is not finite or not in the vocabulary.
         """
+        self.decide(active, actions)
+        run_over_worlds(drive_worlds, self.num_worlds, *self.arguments)
+
+    def decide(self, active: np.ndarray | bool, actions: np.ndarray) -> None:
+        """Checks the actions of the active worlds and stores them, without carrying them out; as ``drive``."""
         d = self.decisions
         d.active[:] = active
         target = (d.control, d.poses, d.anchor)[self.kind]
@@ -229,7 +241,6 @@ class WorldBatch:
                 raise ValueError(f"anchors must be in 0..{len(d.vocabulary) - 1}, got {chosen.min()}..{chosen.max()}")
         elif not (np.abs(chosen) <= MAX_ACTION).all():
             raise ValueError("an action is not finite, or no float32")
-        run_over_worlds(drive_worlds, self.num_worlds, *self.arguments)
 
     def scenario(self, scenario_id: str) -> Scenario:
         """Returns a scenario that is compiled, by its id."""

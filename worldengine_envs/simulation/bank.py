@@ -134,7 +134,7 @@ def _headings(xy: np.ndarray) -> np.ndarray:
     return np.append(yaw, yaw[-1])
 
 
-def _start_speed_limit(scenario: Scenario) -> float:
+def start_speed_limit(scenario: Scenario) -> float:
     """Limit of the lane nearest to the ego's start [m/s], NaN = unknown or no lane within 3 m."""
     x, y, yaw = scenario.tracks.state[0, scenario.start_step, :3]
     vector_map = scenario.vector_map
@@ -258,7 +258,7 @@ class ScenarioBank:
             "route_start": route_start,
             "route_count": len(scenario.route.centerline),
             "on_route_start": on_route_start,
-            "speed_limit": _start_speed_limit(scenario),
+            "speed_limit": start_speed_limit(scenario),
             "p_ref": progress.get(self.horizon_s, math.nan),
             "goal_x": scenario.route.goal[0],
             "goal_y": scenario.route.goal[1],

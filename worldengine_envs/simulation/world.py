@@ -72,7 +72,7 @@ def make_worlds(num_worlds: int, max_agents: int, horizon_steps: int, plan_steps
 
 
 @kernel
-def _record_ego(ego, to_center, box, history, k):
+def record_ego(ego, to_center, box, history, k):
     """Writes the ego's box into its agent row (8,) and its state into row ``k`` of the history (H + 1, 11)."""
     cos, sin = math.cos(ego[YAW]), math.sin(ego[YAW])
     box[0], box[1], box[2] = ego[X] + to_center * cos, ego[Y] + to_center * sin, ego[YAW]
@@ -94,7 +94,7 @@ def reset_world(bank, worlds, w, s):
     for c in range(11):
         ego[c] = scenario.ego[c]
     present[0], sizes[0, 0], sizes[0, 1] = True, scenario.length, scenario.width
-    _record_ego(ego, scenario.rear_axle_to_center, agents[0], worlds.ego_history[w], 0)
+    record_ego(ego, scenario.rear_axle_to_center, agents[0], worlds.ego_history[w], 0)
     for a in range(1, scenario.num_agents):
         record, row = records[scenario.agent_start + a], scenario.log_start + a
         mode[a] = record.mode
@@ -114,6 +114,15 @@ def _stop_at_zero(ego, speed, yaw_rate):
 
 
 @kernel
+def drive_ego(ego, acceleration, steering_rate, wheel_base, stop_at_zero):
+    """Moves an ego's state (11,) on by one step of the bicycle; see ``step_world``."""
+    speed, yaw_rate = ego[VX], ego[YAW_RATE]
+    advance(ego, acceleration, steering_rate, wheel_base)
+    if stop_at_zero and ego[VX] < 0.0:
+        _stop_at_zero(ego, speed, yaw_rate)
+
+
+@kernel
 def step_world(bank, worlds, w, acceleration, steering_rate, stop_at_zero=True):
     """Moves world ``w`` on by 0.1 s: IDM agents decide, the ego moves by the bicycle, then everyone else.
 
@@ -128,13 +137,10 @@ def step_world(bank, worlds, w, acceleration, steering_rate, stop_at_zero=True):
         return  # the bank knows no more of its recording
     accelerate_agents(bank, worlds, w)
     scenario, ego = bank.scenarios[worlds.scenario[w]], worlds.ego[w]
-    speed, yaw_rate = ego[VX], ego[YAW_RATE]
-    advance(ego, acceleration, steering_rate, scenario.wheel_base)
-    if stop_at_zero and ego[VX] < 0.0:
-        _stop_at_zero(ego, speed, yaw_rate)
+    drive_ego(ego, acceleration, steering_rate, scenario.wheel_base, stop_at_zero)
     k = worlds.step[w] + 1
     worlds.step[w] = k
-    _record_ego(ego, scenario.rear_axle_to_center, worlds.agents[w, 0], worlds.ego_history[w], k)
+    record_ego(ego, scenario.rear_axle_to_center, worlds.agents[w, 0], worlds.ego_history[w], k)
     move_agents(bank, worlds, w, k)
 
 
@@ -145,15 +151,15 @@ def move_ego(bank, worlds, w, x, y, yaw):
         return
     accelerate_agents(bank, worlds, w)
     scenario, ego = bank.scenarios[worlds.scenario[w]], worlds.ego[w]
-    _put_ego(ego, x, y, yaw, scenario.wheel_base)
+    put_ego(ego, x, y, yaw, scenario.wheel_base)
     k = worlds.step[w] + 1
     worlds.step[w] = k
-    _record_ego(ego, scenario.rear_axle_to_center, worlds.agents[w, 0], worlds.ego_history[w], k)
+    record_ego(ego, scenario.rear_axle_to_center, worlds.agents[w, 0], worlds.ego_history[w], k)
     move_agents(bank, worlds, w, k)
 
 
 @kernel
-def _put_ego(ego, x, y, yaw, wheel_base):
+def put_ego(ego, x, y, yaw, wheel_base):
     """Moves the ego's state (11,) to a pose and derives speed, acceleration, steering and yaw rate from the difference."""
     speed, yaw_rate, steering = ego[VX], ego[YAW_RATE], ego[STEERING]
     turn = wrap_angle(yaw - ego[YAW])
