@@ -15,8 +15,9 @@ from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import Scenario
 from worldengine_envs.sources.windows import Refusal, cut_windows, split_of
 
-Format = Literal["scenarionet", "argoverse2"]
+Format = Literal["scenarionet", "waymo", "argoverse2"]
 Attach = Callable[[Scenario], Scenario]
+Reader = Callable[[Path], Iterator[Scenario | DataError]]  # errors: recordings of a file that cannot be used, when others can
 
 LICENCE = "that of the logs, stored with each recording"
 DESCRIPTION = "Imported driving logs"
@@ -45,7 +46,8 @@ def main(
     """Imports recorded logs into a pack. A bad file is reported and the rest goes on; the exit code is then 1.
 
     Args:
-        log_format: What the logs are: scenarionet (.pkl) or argoverse2 (sensor log folders).
+        log_format: What the logs are: scenarionet (.pkl), waymo (motion data: TFRecords of scenarios, JSON of Nocturne or GPUDrive,
+            plain or gzip) or argoverse2 (folders of sensor logs and of motion-forecasting scenarios).
         source: One log, or a folder of logs.
         out: Folder of the pack to write.
         split: Split of all scenarios. Without it 3 of 4 recordings go to "train", the others to "test", by the hash of their names.
@@ -68,7 +70,7 @@ def main(
     return 1 if summary.failures else 0
 
 
-def find_logs(log_format: Format, source: Path) -> tuple[list[Path], Callable[[Path], Iterator[Scenario]]]:
+def find_logs(log_format: Format, source: Path) -> tuple[list[Path], Reader]:
     """Returns the logs of a format under a file or folder, and the function that reads one.
 
     Raises:
@@ -82,6 +84,9 @@ def find_logs(log_format: Format, source: Path) -> tuple[list[Path], Callable[[P
     if log_format == "scenarionet":
         from worldengine_envs.sources.scenarionet import read_scenarionet as read
         from worldengine_envs.sources.scenarionet import scenarionet_files as find
+    elif log_format == "waymo":
+        from worldengine_envs.sources.waymo import read_waymo as read
+        from worldengine_envs.sources.waymo import waymo_files as find
     else:
         require("pyarrow.feather")
         from worldengine_envs.sources.argoverse2 import argoverse2_logs as find
@@ -94,7 +99,7 @@ def find_logs(log_format: Format, source: Path) -> tuple[list[Path], Callable[[P
 
 def import_logs(
     logs: list[Path],
-    read: Callable[[Path], Iterator[Scenario]],
+    read: Reader,
     summary: Summary,
     split: str | None = None,
     horizon_s: float = 4.0,
@@ -105,7 +110,7 @@ def import_logs(
 
     Args:
         logs: Files or folders, one log each.
-        read: Reads the recordings of one.
+        read: Reads the recordings of one, and gives the error of a recording in place of it where it can go on.
         summary: Filled as it goes.
         split: Split of all, or None: by the hash of the recording's name.
         horizon_s: Seconds that must fit after each start.
@@ -115,12 +120,22 @@ def import_logs(
     if attach is None:
         from worldengine_envs.envs.reference import attach_reference as attach
     for log in progress(logs):
-        try:
-            for recording in read(log):
+        for recording in _recordings(log, read):
+            try:
+                if isinstance(recording, Exception):
+                    raise recording
                 yield from _scenarios(recording, summary, split, horizon_s, attach)
-        except (DataError, OSError) as error:
-            text = str(error)
-            summary.failures.append(text if str(log) in text else f"{log}: {text}")
+            except (DataError, OSError) as error:
+                text = str(error)
+                summary.failures.append(text if str(log) in text else f"{log}: {text}")
+
+
+def _recordings(log: Path, read: Reader) -> Iterator[Scenario | Exception]:
+    """Yields the recordings of a log, and in place of what cannot be read its error."""
+    try:
+        yield from read(log)
+    except (DataError, OSError) as error:
+        yield error
 
 
 def _scenarios(recording: Scenario, summary: Summary, split: str | None, horizon_s: float, attach: Attach) -> Iterator[Scenario]:
@@ -165,7 +180,7 @@ def _print(summary: Summary, logs: int) -> None:
         print(f"{name:<{width}}  {summary.splits[name]:<6} {count} scenarios")
     for heading, lines in (
         ("refused scenarios", [f"{refusal.id}: {refusal.reason}" for refusal in summary.refused]),
-        (f"failed logs ({len(summary.failures)} of {logs})", summary.failures),
+        (f"failed ({len(summary.failures)}, of {logs} logs)", summary.failures),
     ):
         if lines:
             print(f"{heading}:", file=sys.stderr)

@@ -111,6 +111,22 @@ def make_recording(raw: RawRecording) -> Scenario:
     )
 
 
+def ego_vehicle(track: RawTrack, derived: set[str]) -> VehicleParameters:
+    """Returns the ego's vehicle by the median box of its track; where that is unknown, the default, and puts it into the track."""
+    length, width, height = np.median(track.size, axis=0)
+    if not (0.5 < length < 30 and 0.5 < width < 30):
+        derived.add("ego_size")
+        vehicle = VehicleParameters()
+        track.size = np.tile([vehicle.length, vehicle.width, height], (len(track.time), 1))
+        return vehicle
+    if width > length:  # a known slip of the nuScenes converter
+        derived.add("ego_length_width_swapped")
+        track.size = track.size[:, [1, 0, 2]]
+        length, width = width, length
+    derived.add("ego_axles")
+    return VehicleParameters.from_box(round(float(length), 3), round(float(width), 3))
+
+
 def clean_id(name: str) -> str:
     """Returns a name with everything but letters, digits, dashes and underscores replaced by underscores."""
     cleaned = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:100].strip("_")

@@ -9,11 +9,24 @@ from pathlib import Path
 import numpy as np
 
 from worldengine_envs.errors import DataError
-from worldengine_envs.scenario.types import AgentType, LightState, Scenario, VehicleParameters
+from worldengine_envs.scenario.types import AgentType, Scenario
 from worldengine_envs.sources.areas import area_of_rings
+from worldengine_envs.sources.checks import (
+    MAX_COORDINATE,
+    MAX_FEATURES,
+    MAX_POINTS,
+    MAX_SIZE,
+    MAX_SPEED,
+    MAX_STEPS,
+    MAX_TRACKS,
+    at_most,
+    coordinates,
+    finite,
+)
+from worldengine_envs.sources.lights import observed_lights
 from worldengine_envs.sources.optional import require
 from worldengine_envs.sources.pickles import load_pickle
-from worldengine_envs.sources.recording import RawRecording, clean_id, make_recording, naming
+from worldengine_envs.sources.recording import RawRecording, clean_id, ego_vehicle, make_recording, naming
 from worldengine_envs.sources.road import RawLane, RawRoad
 from worldengine_envs.sources.tracks import RawTrack, forward_differences
 
@@ -33,16 +46,6 @@ TYPES = {
     "TRAFFIC_BARRIER": AgentType.BARRIER,
 }
 LANE_TYPES = ("LANE_SURFACE_STREET", "LANE_SURFACE_UNSTRUCTURE", "LANE_FREEWAY", "LANE_UNKNOWN")
-WAYMO_LIGHTS = {
-    1: LightState.RED,
-    2: LightState.YELLOW,
-    3: LightState.GREEN,
-    4: LightState.RED,
-    5: LightState.YELLOW,
-    6: LightState.GREEN,
-}
-MAX_STEPS, MAX_TRACKS, MAX_FEATURES, MAX_POINTS = 20_000, 20_000, 100_000, 5_000_000
-MAX_COORDINATE = 1e8  # [m] from the log's own origin
 
 
 def read_scenarionet(path: str | Path) -> Iterator[Scenario]:
@@ -72,8 +75,7 @@ def _read(data, path: Path) -> RawRecording:
     name = _text(data.get("id")) or _text(metadata.get("scenario_id")) or path.stem
     tracks, features = _part(data, "tracks", dict), _part(data, "map_features", dict)
     for field, some, limit in (("tracks", tracks, MAX_TRACKS), ("map_features", features, MAX_FEATURES)):
-        if len(some) > limit:
-            raise DataError(f"{len(some)} entries, more than {limit}", field=field)
+        at_most(len(some), limit, field)
     tracks = {str(key): track for key, track in tracks.items()}
     ego_key = _text(metadata.get("sdc_id"))
     if ego_key not in tracks:
@@ -94,7 +96,7 @@ def _read(data, path: Path) -> RawRecording:
         dataset=dataset,
         token=_text(metadata.get("scenario_token")) or name,
         licence=LICENCES.get(dataset, "unknown"),
-        ego=_ego_vehicle(ego_track, derived),
+        ego=ego_vehicle(ego_track, derived),
         ego_track=ego_track,
         tracks=others,
         sample_s=float(np.median(np.diff(time))),
@@ -168,13 +170,13 @@ def _track(key: str, track, time: np.ndarray, is_ego: bool) -> RawTrack | None:
     valid = np.nan_to_num(valid) > 0.5
     if not valid.any():
         return None
-    xy = _finite(position[:, :2], valid, f"{field}.position", MAX_COORDINATE)
+    xy = finite(position[:, :2], valid, f"{field}.position", MAX_COORDINATE)
     yaw = velocity = None
     if state.get("heading") is not None:
-        yaw = _finite(_array(state["heading"], f"{field}.heading", steps), valid, f"{field}.heading", 1e4)
+        yaw = finite(_array(state["heading"], f"{field}.heading", steps), valid, f"{field}.heading", 1e4)
     if state.get("velocity") is not None:
-        velocity = _finite(_array(state["velocity"], f"{field}.velocity", steps, 2)[:, :2], valid, f"{field}.velocity", 200.0)
-    size = _finite(_sizes(state, field, steps), valid, f"{field}.size", 100.0)
+        velocity = finite(_array(state["velocity"], f"{field}.velocity", steps, 2)[:, :2], valid, f"{field}.velocity", MAX_SPEED)
+    size = finite(_sizes(state, field, steps), valid, f"{field}.size", MAX_SIZE)
     kind = AgentType.VEHICLE if is_ego else TYPES.get(str(track.get("type")).upper(), AgentType.GENERIC_OBJECT)
     return RawTrack(key, kind, time[valid], xy, yaw, size, velocity)
 
@@ -189,34 +191,11 @@ def _sizes(state, field, steps) -> np.ndarray:
     return np.stack(columns, axis=1)
 
 
-def _finite(values: np.ndarray, valid: np.ndarray, field: str, limit: float) -> np.ndarray:
-    values = values[valid]
-    bad = ~np.isfinite(values) | (np.abs(values) > limit)
-    if bad.any():
-        raise DataError(f"{int(bad.sum())} values of valid steps are NaN, infinite or beyond {limit:g}", field=field)
-    return values
-
-
 def _velocities_are_made_up(tracks: list[RawTrack]) -> bool:
     """Whether the file's velocities are missing or a converter's forward differences (most moving tracks decide)."""
     given = [track for track in tracks if track.velocity is not None and len(track.time) >= 4]
     moving = [track for track in given if np.hypot(*(track.xy[-1] - track.xy[0])) > 1.0]
     return bool(moving) and np.mean([forward_differences(t.time, t.xy, t.velocity) for t in moving]) > 0.5
-
-
-def _ego_vehicle(track: RawTrack, derived: set[str]) -> VehicleParameters:
-    length, width, height = np.median(track.size, axis=0)
-    if not (0.5 < length < 30 and 0.5 < width < 30):
-        derived.add("ego_size")
-        vehicle = VehicleParameters()
-        track.size = np.tile([vehicle.length, vehicle.width, height], (len(track.time), 1))
-        return vehicle
-    if width > length:  # a known slip of the nuScenes converter
-        derived.add("ego_length_width_swapped")
-        track.size = track.size[:, [1, 0, 2]]
-        length, width = width, length
-    derived.add("ego_axles")
-    return VehicleParameters.from_box(round(float(length), 3), round(float(width), 3))
 
 
 def _shape(value) -> tuple[int, ...]:
@@ -229,9 +208,7 @@ def _shape(value) -> tuple[int, ...]:
 
 def _line(value, field: str) -> np.ndarray:
     xy = np.zeros((0, 2)) if 0 in _shape(value) else _array(value, field, None, 2)[:, :2]
-    if not np.isfinite(xy).all() or (np.abs(xy) > MAX_COORDINATE).any():
-        raise DataError("holds NaN, infinite or absurd coordinates", field=field)
-    return xy
+    return coordinates(xy, field)
 
 
 def _road(features, nuscenes: bool, derived: set[str]) -> RawRoad:
@@ -324,25 +301,5 @@ def _lights(states, time, steps) -> dict:
             continue
         lane = light.get("lane")
         lane = _text(lane) or str(key)
-        colour = np.array([_colour(c) for c in colours], np.int8)
-        seen = colour != LightState.UNKNOWN
-        if seen.any():
-            out[lane] = (time[seen], colour[seen])
-    return out
-
-
-def _colour(value) -> LightState:
-    """Names of Waymo (LANE_STATE_ARROW_STOP) and MetaDrive (TRAFFIC_LIGHT_RED), and Waymo's numbers; flashing is unknown."""
-    if isinstance(value, int | float | np.number):
-        return WAYMO_LIGHTS.get(int(value), LightState.UNKNOWN) if np.isfinite(value) else LightState.UNKNOWN
-    text = str(value).upper()
-    if "FLASHING" in text:
-        return LightState.UNKNOWN
-    for words, colour in (
-        (("STOP", "RED"), LightState.RED),
-        (("CAUTION", "YELLOW"), LightState.YELLOW),
-        (("GO", "GREEN"), LightState.GREEN),
-    ):
-        if any(text.endswith(word) for word in words):
-            return colour
-    return LightState.UNKNOWN
+        out[lane] = (time, colours)
+    return observed_lights(out)
