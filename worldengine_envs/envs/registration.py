@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 from gymnasium.envs.registration import EnvSpec, registry
 
+from worldengine_envs.envs.parallel_registration import offer_to_pettingzoo
 from worldengine_envs.errors import DataError
 
 NAMESPACE = "WorldEngine"
@@ -70,9 +71,10 @@ def _open_packs() -> Iterator:
 
 
 def register_packs() -> None:
-    """Registers the ids of all packs that are found; calling it again adds new packs only."""
+    """Registers the ids of all packs that are found, with PettingZoo too; calling it again adds new packs only."""
     for pack in _open_packs():
         register_pack(pack)
+    offer_to_pettingzoo()
 
 
 def scenarios(
