@@ -1,8 +1,8 @@
 """PettingZoo ids: those of Gymnasium, for ``pettingzoo.make("parallel", id)``.
 
-PettingZoo finds environments of other packages only when they call its ``register``, and ``import worldengine_envs`` must not import
-it. So the ids are handed over as soon as both are imported, in whichever order: at once where PettingZoo already is, else at the
-end of its import. Without PettingZoo nothing happens; ``register_pettingzoo`` does it by hand.
+PettingZoo knows environments of other packages only once they call its ``register``, and ``import worldengine_envs`` must not
+import it. So the ids are handed over as soon as both are imported, in whichever order: at once where PettingZoo already is, else
+at the end of its import. Without PettingZoo nothing happens; ``register_pettingzoo`` does it by hand.
 """
 
 from __future__ import annotations
