@@ -147,4 +147,6 @@ def add_crossers(scene: Scene, probability: float, skip: tuple[int, ...] = ()) -
             a, b = arm.point(-2.0 + draw.uniform(-1, 1), right - 0.8), arm.point(-2.0 + draw.uniform(-1, 1), left + 0.8)
             if draw.chance(0.5):
                 a, b = b, a
-            scene.walkers.append(walk(a, b, draw.uniform(1.0, 1.7), draw.uniform(-4.0, 5.0), draw))
+            person = walk(a, b, draw.uniform(1.0, 1.7), draw.uniform(-4.0, 5.0), draw)
+            person.crosses = True
+            scene.walkers.append(person)

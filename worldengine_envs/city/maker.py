@@ -75,7 +75,8 @@ def assemble(scene: Scene, family: str, seed: int, difficulty: float) -> Scenari
     )
     vector_map = scene.street.network.vector_map(origin)
     group = np.array(scene.street.network.group, dtype=np.int32)
-    lanes = np.flatnonzero(group >= 0).astype(np.int32)
+    signals = np.array((*scene.street.network.signals, False))  # the last for lanes without a group
+    lanes = np.flatnonzero(signals[group]).astype(np.int32)
     rarity = "rare" if family in RARE else "common"
     actors = [actor for actor in (*scene.vehicles[1:], *scene.walkers) if actor.has_part]
     kinds = [name for name, kind in TYPE_TAGS.items() if any(actor.type == kind for actor in actors)]

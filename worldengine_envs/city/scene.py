@@ -8,8 +8,9 @@ import numpy as np
 
 from worldengine_envs.city.driving import FRONT, RED, STEP, drive, overlaps
 from worldengine_envs.city.exact import Draw, arctan2, interpolate, sin_cos
-from worldengine_envs.city.network import Junction
+from worldengine_envs.city.network import ENTRY, LIGHTS, Junction
 from worldengine_envs.city.placing import place
+from worldengine_envs.city.right_of_way import ways_of
 from worldengine_envs.city.streets import LanePath, Street, speed_table
 from worldengine_envs.scenario.types import HISTORY_STEPS, AgentType, LightState
 
@@ -56,6 +57,7 @@ class Walker:
     size: tuple[float, float, float] = (0.6, 0.6, 1.75)
     type: AgentType = AgentType.PEDESTRIAN
     name: str = "pedestrian"
+    crosses: bool = False  # a road, so that drivers have to look out
 
     @property
     def has_part(self) -> bool:
@@ -77,9 +79,9 @@ class Scene:
         self.lane = 0  # of the corridor, on which the ego starts, 0 = innermost
         groups = street.network.groups
         self.lights = np.full((groups, STEPS), RED, dtype=np.int8)
-        for junction in street.network.junctions:
-            for arm in axis(junction):
-                self.lights[arm] = LightState.GREEN
+        for junction in street.network.junctions:  # without lights, who gives way has red for good
+            groups = axis(junction) if junction.kind == LIGHTS else [arm.group for arm in junction.arms if not arm.yields]
+            self.lights[groups] = LightState.GREEN
 
     def add_path(self, path: LanePath) -> int:
         """Returns the row of a path; the same chain of lanes is kept once."""
@@ -109,43 +111,39 @@ class Scene:
     def drive(self) -> None:
         """Moves all vehicles that are not scripted, by car following along their paths; their motion counts as given afterwards."""
         cars = self.vehicles
-        leader = np.full(len(cars), -1)
-        by_path: dict[int, list[int]] = {}
-        for i, car in enumerate(cars):
-            by_path.setdefault(car.path, []).append(i)
-        for rows in by_path.values():
-            rows.sort(key=lambda i: -cars[i].s[0])
-            leader[rows[1:]] = rows[:-1]
-        stops = [self.stop_lines(path) for path in self.paths]
-        most = max(1, max(len(stop) for stop in stops))
-        stop_s, stop_group = np.full((len(stops), most), np.inf), np.zeros((len(stops), most), dtype=np.int64)
-        for p, stop in enumerate(stops):
-            for q, (s, group) in enumerate(stop):
-                stop_s[p, q], stop_group[p, q] = s, group
         s, v = np.array([c.s for c in cars]), np.array([c.v for c in cars])
         columns = [np.array(a) for a in zip(*((c.size[0], c.desired, c.headway, c.path) for c in cars), strict=True)]
         scripted = np.array([c.scripted for c in cars])
-        length, desired, headway, path = columns
-        drive(s, v, leader, length, desired, headway, path, np.array(self.tables), stop_s, stop_group, self.lights, scripted)
+        drive(s, v, *columns, scripted, ways_of(self), self.lights)
         for i, car in enumerate(cars):
             if not car.scripted:
                 car.s, car.v, car.scripted = s[i], v[i], True
-        self.vehicles = [car for car in cars if not self._runs_red(car, stops[car.path])]
+        self.vehicles = [car for car in cars if not self._runs_red(car)]
         if self.vehicles[0] is not cars[0]:
             raise Unfit("the ego would run a red light")
 
-    def _runs_red(self, car: Vehicle, stops: list[tuple[float, int]]) -> bool:
+    def _runs_red(self, car: Vehicle) -> bool:
         """Whether a car's front crosses a stop line while it is red: it was put too near to stop."""
         front = car.s + FRONT * car.size[0]
-        for line, group in stops:
+        for line, group in self.stop_lines(self.paths[car.path]):
             if front[0] < line < front[-1] and self.lights[group, np.searchsorted(front, line)] == RED:
                 return True
         return False
 
     def stop_lines(self, path: LanePath) -> list[tuple[float, int]]:
-        """Returns (arclength [m], light group) of every stop line on a path."""
+        """Returns (arclength [m], light group) of every traffic light on a path."""
+        groups = ((s, self.street.network.group[lane]) for lane, s in zip(path.lanes, path.starts, strict=True))
+        return [(s, group) for s, group in groups if group >= 0 and self.has_light(group)]
+
+    def has_light(self, group: int) -> bool:
+        """Whether a traffic light stands there."""
+        return self.street.network.signals[group]
+
+    def gives_way(self, lane: int) -> bool:
+        """Whether those who enter a junction on this connector wait at its start for a gap: from side roads, into roundabouts."""
         network = self.street.network
-        return [(s, network.group[lane]) for lane, s in zip(path.lanes, path.starts, strict=True) if network.group[lane] >= 0]
+        group = network.group[lane]
+        return group >= 0 and not network.signals[group] and (network.rank[lane] >= 2 or network.movement[lane] == ENTRY)
 
     def boxes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns state (agents, steps, 5) x, y, yaw, vx, vy of the centres, turn (agents, steps, 2) cos, sin; size (agents, 3).
