@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from worldengine_envs.city.exact import Draw, turn_of
-from worldengine_envs.city.junctions import add_crosswalk, make_arm
-from worldengine_envs.city.lines import Line, connectors, curvature_line
+from worldengine_envs.city.exact import Draw, sin_cos, turn_of
+from worldengine_envs.city.junctions import CROSSWALK_SETBACK, add_crosswalk, make_arm
+from worldengine_envs.city.lines import Line, connectors
 from worldengine_envs.city.network import (
     AROUND,
     BEND_ACCELERATION,
@@ -25,8 +25,9 @@ from worldengine_envs.city.network import (
 )
 from worldengine_envs.scenario.types import MapLayer
 
-MERGE_ANGLE = 0.6  # on the ring from the axis of an arm to where its entry joins and its exit leaves [rad]
-APPROACH = 16.0  # from there to the arm's mouth, along the arm [m]
+MERGE_ANGLE = 0.66  # on the ring from the axis of an arm to where its entry joins and its exit leaves [rad]
+APPROACH = 1.15  # from there to the arm's mouth, along the arm [radii]
+SPACING = 1.2  # of points on the ring [m]
 MARGIN = 0.4  # of ground outside the lane of the ring [m]
 
 
@@ -39,37 +40,38 @@ class RingSize:
 
     @classmethod
     def drawn(cls, draw: Draw) -> RingSize:
-        radius = draw.uniform(14.0, 20.0)
+        radius = draw.uniform(15.0, 21.0)
         return cls(radius, 5.6 - 0.06 * radius)
 
     @property
     def mouth(self) -> float:
         """From the centre to the mouths of the arms."""
-        return self.radius * turn_of(MERGE_ANGLE)[1] + APPROACH
+        return self.radius * (turn_of(MERGE_ANGLE)[1] + APPROACH)
 
 
 def add_roundabout(network: Network, mouths: list[tuple[Road, bool]], centre: tuple[float, float], size: RingSize) -> Junction:
     """Joins roads of one lane each way by a roundabout: ``mouths`` (road, at_end) counter-clockwise, ``RingSize.mouth`` away."""
     arms = [make_arm(network, road, at_end, False, True) for road, at_end in mouths]
-    radius, row = size.radius, len(network.junctions)
+    radius, row, count = size.radius, len(network.junctions), len(arms)
     limit = float(np.sqrt(BEND_ACCELERATION * radius))
     at = [arm.pose[2] for arm in arms]  # direction in which each arm lies
-
-    def lane(start: float, end: float, *what) -> int:
-        line = _arc(centre, radius, start, end)
-        ring = np.concatenate((line.shifted(0.5 * size.width), line.shifted(-0.5 * size.width)[::-1]))
-        return network.add_lane(line, ring, limit, network.new_roadblock(), *what)
-
-    lanes = [lane(a + MERGE_ANGLE, _after(a, b) - MERGE_ANGLE) for a, b in zip(at, at[1:] + at[:1], strict=True)]
+    until = [_after(a, b) for a, b in zip(at, at[1:] + at[:1], strict=True)]
+    between = [(a + MERGE_ANGLE, b - MERGE_ANGLE) for a, b in zip(at, until, strict=True)]
+    lines = _arcs(centre, radius, between + [(a - MERGE_ANGLE, a + MERGE_ANGLE) for a in at])
+    half, block = 0.5 * size.width, network.new_roadblock
+    rows = []
+    for i, line in enumerate(lines):
+        ring = np.concatenate((line.shifted(half), line.shifted(-half)[::-1]))
+        rows.append(network.add_lane(line, ring, limit, block(), *((AROUND, -1, 0, row) if i >= count else ())))
+    lanes, around = rows[:count], rows[count:]
     for i, arm in enumerate(arms):
-        around = lane(at[i] - MERGE_ANGLE, at[i] + MERGE_ANGLE, AROUND, -1, 0, row)
-        network.successors[lanes[i - 1]].append(around)
-        network.successors[around].append(lanes[i])
-        half, block = 0.5 * size.width, network.new_roadblock
+        network.successors[lanes[i - 1]].append(around[i])
+        network.successors[around[i]].append(lanes[i])
         network.add_link(arm.lanes_in[0], lanes[i], ENTRY, arm.group, block(), half, 1, (0.0, 1.0 / radius))
         network.add_link(lanes[i - 1], arm.lanes_out[0], EXIT, -1, block(), half, 0, (1.0 / radius, 0.0))
-    for i, arm in enumerate(arms):
-        network.add_polygon(MapLayer.INTERSECTION, _sector(network, arm, arms[(i + 1) % len(arms)], lanes[i], centre, size))
+    for ring in _sectors(network, arms, until, lines[:count], centre, size):
+        network.add_polygon(MapLayer.INTERSECTION, ring)
+    for arm in arms:
         add_crosswalk(network, arm)
     junction = Junction(tuple(arms), ROUNDABOUT, Ring(centre, radius, size.width, tuple(lanes)))
     network.junctions.append(junction)
@@ -81,35 +83,41 @@ def _after(a: float, b: float) -> float:
     return b + 2 * PI * float(np.ceil((a - b) / (2 * PI) + 1e-9))
 
 
-def _arc(centre: tuple[float, float], radius: float, start: float, end: float) -> Line:
-    """Returns the counter-clockwise arc between two directions from the centre [rad]."""
-    sine, cosine = turn_of(start)
-    x, y = centre[0] + radius * cosine, centre[1] + radius * sine
-    return curvature_line(x, y, start + PI / 2, [0.0, radius * (end - start)], [1.0 / radius, 1.0 / radius], 1.2)
+def _arcs(centre: tuple[float, float], radius: float, spans: list[tuple[float, float]]) -> list[Line]:
+    """Returns the counter-clockwise arcs between two directions from the centre each [rad]."""
+    angles = []
+    for start, end in spans:
+        count = max(2, int(np.ceil(radius * (end - start) / SPACING)))
+        angles.append(start + (end - start) * (np.arange(count + 1) / count))
+    cuts = np.cumsum([len(a) for a in angles])[:-1]
+    angle = np.concatenate(angles)
+    sine, cosine = sin_cos(angle)
+    curvature = np.full(len(angle), 1.0 / radius)
+    columns = (centre[0] + radius * cosine, centre[1] + radius * sine, angle + 0.5 * PI, curvature, cosine, -sine)
+    arcs = zip(*(np.split(column, cuts) for column in columns), strict=True)
+    return [Line(radius * (a - a[0]), *arc) for a, arc in zip(angles, arcs, strict=True)]
 
 
-def _sector(network: Network, arm: Arm, following: Arm, lane: int, centre, size: RingSize) -> np.ndarray:
-    """Returns the ground from the middle of one arm to the middle of the next, a little beyond both."""
-    ring = network.lanes[lane]
-    first, last = ((float(ring.x[k]), float(ring.y[k]), float(ring.yaw[k])) for k in (0, -1))
-    come, leave = network.lanes[arm.lanes_in[0]], network.lanes[following.lanes_out[0]]
-    starts = np.array([(come.x[-1], come.y[-1], come.yaw[-1]), last])
-    ends = np.array([first, (leave.x[0], leave.y[0], leave.yaw[0])])
-    bend = 1.0 / size.radius
-    entry, leaving = connectors(starts, ends, np.array([(0.0, bend), (bend, 0.0)]))
-    outside = 0.5 * size.width + MARGIN
-    kerbs = (arm.kerbs[1] - 0.5 * arm.road.profile.lane_width, -following.kerbs[0] - 0.5 * following.road.profile.lane_width)
-    u = np.clip((np.arange(len(entry.s)) / (len(entry.s) - 1) - 0.25) / 0.6, 0.0, 1.0)
+def _sectors(network: Network, arms: list[Arm], until: list[float], lanes: list[Line], centre, size: RingSize) -> list[np.ndarray]:
+    """Returns the ground from the middle of each arm, and a little before it, to the middle of the next."""
+    following = arms[1:] + arms[:1]
+    come, leave = [network.lanes[a.lanes_in[0]] for a in arms], [network.lanes[a.lanes_out[0]] for a in following]
+    starts = np.array([(line.x[-1], line.y[-1], line.yaw[-1]) for line in come + lanes])
+    ends = np.array([(line.x[0], line.y[0], line.yaw[0]) for line in lanes + leave])
+    bends = np.zeros((len(starts), 2))
+    bends[: len(arms), 1] = bends[len(arms) :, 0] = 1.0 / size.radius
+    paths = connectors(starts, ends, bends)
+    outside, inner = 0.5 * size.width + MARGIN, size.radius - 0.5 * size.width
+    islands = _arcs(centre, inner, [(arm.pose[2] - JOINT / inner, end) for arm, end in zip(arms, until, strict=True)])
+    u = np.clip((np.arange(17) / 16.0 - 0.25) / 0.6, 0.0, 1.0)
     u = u * u * (3.0 - 2.0 * u)
-    inner = size.radius - 0.5 * size.width
-    island = _arc(centre, inner, arm.pose[2] - JOINT / inner, _after(arm.pose[2], following.pose[2]))
-    return np.concatenate(
-        (
-            [arm.point(0.0, -JOINT)],
-            entry.shifted(-(kerbs[0] + u * (outside - kerbs[0])))[::2],
-            ring.shifted(-outside)[1:-1],
-            leaving.shifted(-(kerbs[1] + u[::-1] * (outside - kerbs[1])))[::2],
-            [following.point(0.0, 0.0)],
-            island.xy[::-1],
-        )
-    )
+    sectors = []
+    for i, (arm, other) in enumerate(zip(arms, following, strict=True)):
+        left, right = arm.kerbs[1], other.kerbs[0]
+        edge, edge2 = left - 0.5 * arm.road.profile.lane_width, -right - 0.5 * other.road.profile.lane_width
+        ring = [arm.point(0.0, -JOINT), arm.point(0.0, left), arm.point(-CROSSWALK_SETBACK, left)]
+        after = [other.point(-CROSSWALK_SETBACK, right), other.point(0.0, right), other.point(0.0, 0.0)]
+        entry = paths[i].shifted(-(edge + u * (outside - edge)))[4::2]
+        leaving = paths[len(arms) + i].shifted(-(edge2 + u[::-1] * (outside - edge2)))[:-4:2]
+        sectors.append(np.concatenate((ring, entry, lanes[i].shifted(-outside)[1:-1], leaving, after, islands[i].xy[::-1])))
+    return sectors
