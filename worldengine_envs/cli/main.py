@@ -15,6 +15,7 @@ COMMANDS = {
     "packs": ("worldengine_envs.cli.packs", "SUBCOMMANDS", "list packs, show one, check one, or build one from the city"),
     "import": ("worldengine_envs.cli.import_logs", "main", "turn recorded logs into a pack"),
     "view": ("worldengine_envs.cli.view", "main", "record a video of a scenario, driven by a baseline"),
+    "bench": ("worldengine_envs.cli.bench", "main", "measure how fast many worlds are driven on this machine"),
     "anchors": ("worldengine_envs.cli.anchors", "main", "cluster logged trajectories into a vocabulary of actions"),
 }
 FAILED = 1
