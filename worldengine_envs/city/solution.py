@@ -1,19 +1,43 @@
-"""The way through a dangerous moment: searched among candidates, and driven by the logged ego of rare scenarios."""
+"""The way through a dangerous moment: what harms an ego that goes straight on, and the motion that the logged ego drives instead."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from worldengine_envs.city import background
+from worldengine_envs.city.contact import AXLE_TO_CENTER, FRONT_OVERHANG, LENGTH, WIDTH, leaves_road, straight_on
+from worldengine_envs.city.driving import RED, boxes_touch
 from worldengine_envs.city.exact import sin_cos
+from worldengine_envs.city.network import STRAIGHT
 from worldengine_envs.city.scene import START, STEP, STEPS, Scene, Unfit
-from worldengine_envs.city.solver import AXLE_TO_CENTER, LENGTH, TOO_CLOSE, WIDTH, search, straight_on, to_path
+from worldengine_envs.city.solver import CELL, TAKEN, near, search
+from worldengine_envs.scenario.types import AgentType, MapLayer
 
 CONTACT_STEPS = 37  # within which going straight on has to end in contact
+DRIVABLE = (MapLayer.ROADBLOCK, MapLayer.INTERSECTION, MapLayer.DRIVABLE_AREA, MapLayer.CARPARK_AREA)
+FOR_GOOD = 1e4  # distance held of a way that does not come back [m]
 
 
-def solve(scene: Scene, difficulty: float) -> Scene:
+def solve(
+    scene: Scene,
+    difficulty: float,
+    ways: tuple[tuple[float, float, float, float], ...] = (),
+    clear: tuple[int, ...] = (),
+    react: float | None = None,
+) -> Scene:
     """Adds what is around, searches the ego's way through, and drives those behind it.
+
+    The ego keeps its speed until it reacts; then it looks for the motion that makes the most progress, up to ``ego.desired``, along
+    its path or beside it, knowing what the others will do. It stops at red lights, touches nobody, keeps 0.9 s from contact at
+    constant velocity and stays on the road.
+
+    Args:
+        scene: With the ego as vehicle 0, at step 0 and its speed, and the actors.
+        difficulty: In [0, 1]; more traffic.
+        ways: Further lateral moves to try: offset to the left [m], arclength where it begins, distance over which it is done, and
+            distance held before coming back (``FOR_GOOD``: it stays) [m].
+        clear: Lanes on which no other traffic may be (rows of the network), for gaps that the story needs.
+        react: When the ego begins to react [s after the start]; 0.1 to 0.3 s if None.
 
     Raises:
         Unfit: Going straight on does no harm, or no way through was found.
@@ -21,17 +45,22 @@ def solve(scene: Scene, difficulty: float) -> Scene:
     draw, ego = scene.draw, scene.vehicles[0]
     speed = float(ego.v[0])
     scene.script(ego, [-2.0, 12.0], [speed, speed], ego.s[0] + START * STEP * speed)
-    grid = _grid(scene, ego)
-    if not _harms(scene, grid, ego, speed):
+    base, grid = _grid(scene, ego, speed)
+    surface = _surface(scene, grid)
+    if not _harms(scene, ego, speed, surface):
         raise Unfit("going straight on does no harm")
     background.add_parked(scene, draw.uniform(0.1, 0.7))
     background.add_pavements(scene, 3.0)
     background.add_crossers(scene, 0.5)
     background.add_traffic(scene, ego.path, 0.3 + 0.6 * difficulty)
+    if clear:
+        keep = set(clear)
+        scene.vehicles = [car for car in scene.vehicles if car.has_part or keep.isdisjoint(scene.paths[car.path].lanes)]
     scene.drive()
     scene.vehicles.remove(ego)  # the search respects the actors and traffic that does not mind the ego
     scene.prune()
-    _search(scene, ego, speed, grid)
+    first = START + (draw.integer(1, 3) if react is None else max(0, round(react / STEP)))
+    _search(scene, ego, speed, first, base, grid, surface, ways)
     scene.vehicles.insert(0, ego)
     if draw.chance(0.5):
         s = float(ego.s[0]) - 6.0 - speed * draw.uniform(1.4, 2.5)
@@ -42,44 +71,82 @@ def solve(scene: Scene, difficulty: float) -> Scene:
     return scene
 
 
-def _grid(scene: Scene, ego) -> np.ndarray:
-    """Returns (points, 4) x, y, cos, sin of the ego's path each 0.5 m, as far as it may come."""
-    x, y, yaw, _ = scene.paths[ego.path].line.at(0.5 * np.arange(2 * int(ego.s[0] + 190.0)))
+def _grid(scene: Scene, ego, speed: float) -> tuple[float, np.ndarray]:
+    """Returns an arclength behind the ego's start and (cells, 4) x, y, cos, sin of its path from there on, as far as it may come."""
+    base = float(int(ego.s[START])) - 2.0
+    reach = 12.0 + max(speed, ego.desired) * STEP * (STEPS - START)
+    x, y, yaw, _ = scene.paths[ego.path].line.at(base + CELL * np.arange(int(reach / CELL)))
     sine, cosine = sin_cos(yaw)
-    return np.stack((x, y, cosine, sine), axis=1)
+    return base, np.stack((x, y, cosine, sine), axis=1)
 
 
-def _harms(scene: Scene, grid: np.ndarray, ego, speed: float) -> bool:
-    """Whether going straight on at the speed of the start ends in contact with the actors or beyond a kerb."""
+def _surface(scene: Scene, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns the polygons of the road near the ego's path: (points, 2), offsets (rings + 1,), bounds (rings, 4)."""
+    low, high = grid[:, :2].min(axis=0) - 8.0, grid[:, :2].max(axis=0) + 8.0
+    rings, bounds = [], []
+    network = scene.street.network
+    for layer, ring in zip(network._layers, network._polygons, strict=True):
+        if layer in DRIVABLE:
+            least, most = ring.min(axis=0), ring.max(axis=0)
+            if (least < high).all() and (most > low).all():
+                rings.append(ring)
+                bounds.append((*least, *most))
+    offsets = np.concatenate(([0], np.cumsum([len(ring) for ring in rings])))
+    return np.concatenate(rings), offsets, np.array(bounds)
+
+
+def _harms(scene: Scene, ego, speed: float, surface) -> bool:
+    """Whether going straight on at the speed of the start ends in contact at fault with the actors, or off the road."""
     state, turn, size = scene.boxes()
-    extent = np.broadcast_to(size[1:, None, :2], (len(size) - 1, STEPS, 2))
-    actors = np.concatenate((state[1:, :, :2], turn[1:], extent), axis=2)
-    k = int(2 * ego.s[START])
-    u = 2.0 * ego.s[START] - k
-    x, y = (grid[k, i] + u * (grid[k + 1, i] - grid[k, i]) for i in (0, 1))
-    agent, _ = straight_on(x, y, grid[k, 2], grid[k, 3], speed, START, CONTACT_STEPS, actors)
-    return agent >= 0 or _leaves_road(scene, grid, x, y, grid[k, 2], grid[k, 3], speed)
+    alive = [True] * (len(scene.vehicles) - 1) + [walker.type <= AgentType.BICYCLE for walker in scene.walkers]
+    rows = 1 + np.flatnonzero(np.array(alive, dtype=bool))
+    still = np.abs(state[rows, :, 3:]).max(axis=2) < 0.03
+    x, y, yaw, _ = scene.paths[ego.path].line.at(ego.s[START])
+    sine, cosine = (float(a) for a in sin_cos(yaw))
+    x, y = float(x), float(y)
+    agent, _ = straight_on(x, y, cosine, sine, speed, START, CONTACT_STEPS, _boxes(state[rows], turn[rows], size[rows]), still)
+    return agent >= 0 or leaves_road(*surface, x, y, cosine, sine, speed, CONTACT_STEPS)
 
 
-def _search(scene: Scene, ego, speed: float, grid: np.ndarray) -> None:
-    """Gives the ego the cheapest motion that was found."""
-    state, turn, size = scene.boxes()
-    extent = np.broadcast_to(size[:, None, :2], (len(size), STEPS, 2))
-    agents = np.concatenate((state[:, :, :2], turn, extent), axis=2)
-    frenet = np.zeros((len(agents), STEPS, 6))
-    to_path(grid, agents, frenet)
-    close = np.min(np.abs(frenet[:, :, 1]) - frenet[:, :, 3], axis=1) < 6.0  # to the ego's path
-    agents, frenet = np.ascontiguousarray(agents[close]), np.ascontiguousarray(frenet[close])
-    s, v = np.zeros(STEPS), np.zeros(STEPS)
-    react = START + scene.draw.integer(1, 3)
-    options = candidates(scene, speed)
-    row, cost = search(options, ego.s[0], speed, speed, react, grid, scene.tables[ego.path], agents, frenet, s, v, ego.s, ego.v)
-    if row < 0 or cost > 0.5 * TOO_CLOSE:
+def _boxes(state: np.ndarray, turn: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Returns (agents, steps, 6) x, y, cos, sin, length, width."""
+    extent = np.broadcast_to(size[:, None, :2], (*state.shape[:2], 2))
+    return np.concatenate((state[:, :, :2], turn, extent), axis=2)
+
+
+def meets(scene: Scene, v: float, desired: float) -> bool:
+    """Whether an ego that follows its path from step START on at speed v, gaining 1.8 m/s2 up to ``desired``, touches anybody."""
+    ego = scene.vehicles[0]
+    t = STEP * np.arange(CONTACT_STEPS + 1.0)
+    ramp = np.minimum(t, max(desired - v, 0.0) / 1.8)
+    x, y, yaw, _ = scene.paths[ego.path].line.at(ego.s[0] + START * STEP * float(ego.v[0]) + v * t + 1.8 * ramp * (t - 0.5 * ramp))
+    sine, cosine = sin_cos(yaw)
+    boxes = _boxes(*scene.boxes())[1:, START : START + CONTACT_STEPS + 1]
+    for k, row in enumerate(zip(x + AXLE_TO_CENTER * cosine, y + AXLE_TO_CENTER * sine, cosine, sine, strict=True)):
+        if any(boxes_touch(*row, LENGTH, WIDTH, *box) for box in boxes[:, k]):
+            return True
+    return False
+
+
+def _search(scene: Scene, ego, speed: float, first: int, base: float, grid: np.ndarray, surface, extra) -> None:
+    """Gives the ego the best motion that was found."""
+    agents = _boxes(*scene.boxes())
+    agents = np.ascontiguousarray(agents[near(grid, agents, 15.0)])
+    options = np.array([(0.0, 0.0, 1.0, 0.0), *extra, *ways_beside(scene, ego, speed, first)])
+    closed = np.zeros((STEPS, len(grid)), dtype=np.int8)
+    for line, group in scene.stop_lines(scene.paths[ego.path]):
+        cell = int((line - FRONT_OVERHANG - base) / CELL)
+        if 0 < cell < len(grid):
+            closed[scene.lights[group] == RED, cell : cell + 4] = TAKEN
+    s0 = ego.s[first]
+    row, _ = search(
+        options, grid, base, agents, closed, *surface, scene.tables[ego.path], s0, speed, ego.desired, first, ego.s, ego.v
+    )
+    if row < 0:
         raise Unfit("no way through was found")
-    offset, distance, hold = options[row, 4:7]
-    begins = ego.s[0] + speed * react * STEP
+    offset, begin, distance, held = (float(a) for a in options[row])
     if offset:
-        ego.lateral = ((offset, begins, distance), (-offset, begins + distance + hold, 1.2 * distance))
+        ego.lateral = ((offset, begin, distance), (-offset, begin + distance + held, 1.2 * distance))
     scene.solution = "swerve" if offset else "brake"
 
 
@@ -90,36 +157,28 @@ def room(scene: Scene) -> tuple[float, float]:
     return profile.right_kerb - centre, profile.left_kerb - centre
 
 
-def _leaves_road(scene: Scene, grid, x: float, y: float, c: float, n: float, speed: float) -> bool:
-    """Whether a box that goes straight on from this rear axle ends beyond a kerb."""
-    ahead = AXLE_TO_CENTER + speed * STEP * np.arange(CONTACT_STEPS + 1.0)
-    box = np.empty((1, len(ahead), 6))
-    box[0, :, 0], box[0, :, 1] = x + ahead * c, y + ahead * n
-    box[0, :, 2:] = c, n, LENGTH, WIDTH
-    frenet = np.zeros((1, len(ahead), 6))
-    to_path(grid, box, frenet)
-    right, left = room(scene)
-    return bool(np.any(frenet[0, :, 1] - frenet[0, :, 3] < right) or np.any(frenet[0, :, 1] + frenet[0, :, 3] > left))
-
-
-def candidates(scene: Scene, speed: float) -> np.ndarray:
-    """Returns (candidates, 8) ways of driving to try: see ``solver.roll_out``."""
-    rows = []
-    for brake, jerk in ((2.5, 5.0), (3.8, 8.0), (7.0, 20.0)):
-        for foresight in (0, 10, 20, 30):
-            rows += [(part, 0.8, brake, foresight, 0.0, 20.0, 0.0, jerk) for part in (1.0, 0.75)]
+def ways_beside(scene: Scene, ego, speed: float, first: int) -> list[tuple[float, float, float, float]]:
+    """Returns moves to the side at once, as far as the road allows, that are over before the ego's next turn."""
+    path, network = scene.paths[ego.path], scene.street.network
+    begin = float(ego.s[first])
+    turns = [
+        s for lane, s in zip(path.lanes, path.starts, strict=True) if network.movement[lane] not in ("", STRAIGHT) and s > begin
+    ]
+    end = min(turns, default=FOR_GOOD)
     profile, lane = scene.street.road.profile, scene.lane
     width, count = profile.lane_width, profile.forward
     right, left = room(scene)
     margin = 0.5 * WIDTH + 0.3
     beside = [sign * width for sign, other in ((1, lane - 1), (-1, lane + 1)) if 0 <= other < count]
-    for offset in (-width, -0.5 * width, -0.3 * width, 0.3 * width, 0.5 * width, width):
+    ways = []
+    for offset in (-0.3 * width, 0.3 * width, -0.5 * width, 0.5 * width, -width, width):
         if not right + margin < offset < left - margin:
             continue
-        for hold in (1.0, 100.0) if offset in beside else (1.0,):  # into a lane of the same direction for good
+        for held in (speed, FOR_GOOD) if offset in beside else (speed,):  # into a lane of the same direction for good
             for time in swerve_times(abs(offset), speed):
-                rows += [(1.0, 0.6, brake, 0, offset, speed * time, hold * speed, 8.0) for brake in (2.5, 5.0)]
-    return np.array(rows)
+                if begin + 2.2 * speed * time + min(held, speed) < end and (held < FOR_GOOD or end == FOR_GOOD):
+                    ways.append((offset, begin, speed * time, held))
+    return ways
 
 
 def swerve_times(offset: float, speed: float) -> list[float]:

@@ -1,203 +1,268 @@
-"""Search for a motion that gets through a dangerous moment: car following with foresight, and swerves (numba)."""
+"""Search for a motion that gets through a dangerous moment: ways beside the path, and speeds along each of them (numba).
+
+Every way (stay in the lane, or move over, perhaps for good) turns the actors into cells of (time, arclength) that are taken.
+Through what is free a dynamic program looks for the best accelerations, half a second each; so the ego brakes, waits for gaps and
+slips through them as the future of the scene asks for.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 from numba import njit
 
-from worldengine_envs.city.driving import STEP, _follow, boxes_touch
+from worldengine_envs.city.contact import AXLE_TO_CENTER, LENGTH, WIDTH, off_road
+from worldengine_envs.city.contact import FRONT_OVERHANG as FRONT_OVERHANG
+from worldengine_envs.city.driving import STEP, boxes_touch
 
-LENGTH, WIDTH, AXLE_TO_CENTER, FRONT_OVERHANG = 5.176, 2.297, 1.461, 4.049
-# columns of a candidate
-TOO_CLOSE = 20.0  # cost of any time to collision within 0.9 s
-SWERVING = 0.55  # cost of a swerve, and of each metre of it
-MOST_PROGRESS = 11.0  # credit that progress can give at the end, with something to spare
-SPEED, HEADWAY, BRAKE, FORESIGHT, OFFSET, DISTANCE, HOLD, JERK = range(8)
+CELL = 0.5  # of arclength [m]
+HOLD = 5  # steps between two decisions
+ACCELERATIONS = np.array((-7.0, -5.0, -3.5, -2.0, -1.0, 0.0, 0.5, 1.0, 1.8))  # to choose from [m/s2]
+HARSHEST = 5.0  # change of acceleration in half a second [m/s2]
+UNKNOWN, FREE, TAKEN = 0, 1, 2
+AHEAD = 1.2  # room kept in front of the ego [m]
+FINE, COARSE = 1.6, 2.6  # of states that count as one [m, 0.5 m/s]
+SOON = 55  # step at 4 s, up to which progress counts most
+WORST = 10.0  # cost above which a motion is none
+MOST = 9.3  # credit of going on at the wanted speed
+MOVING_OVER = 0.55  # cost of leaving the lane's centre, and of each metre of it
+OFFSET, BEGIN, DISTANCE, HELD = range(4)  # columns of a way
 
 
 @njit(cache=True, nogil=True)
-def lateral(s, start, offset, distance, hold):
+def lateral(s, offset, begin, distance, held):
     """Returns (offset, slope) to the left of the path at arclength s: out over ``distance``, held, and back again."""
-    u = min(max((s - start) / distance, 0.0), 1.0)
-    w = min(max((s - start - distance - hold) / (1.2 * distance), 0.0), 1.0)
+    u = min(max((s - begin) / distance, 0.0), 1.0)
+    w = min(max((s - begin - distance - held) / (1.2 * distance), 0.0), 1.0)
     out, back = u * u * u * (10.0 + u * (6.0 * u - 15.0)), w * w * w * (10.0 + w * (6.0 * w - 15.0))
     slope = 30.0 * u * u * (1.0 - u) * (1.0 - u) / distance - 30.0 * w * w * (1.0 - w) * (1.0 - w) / (1.2 * distance)
     return offset * (out - back), offset * slope
 
 
 @njit(cache=True, nogil=True)
-def _pose(grid, s, left, slope):
-    """Returns x, y of the rear axle, and cos, sin of the yaw; grid rows are x, y, cos, sin each 0.5 m of arclength."""
-    f = min(max(s * 2.0, 0.0), grid.shape[0] - 1.001)
+def poses_on(grid, base, way, poses):
+    """Writes (cells, 4) x, y, cos, sin of the rear axle on a way beside the path; grid: the same on the path, from ``base`` on."""
+    for i in range(len(grid)):
+        left, slope = 0.0, 0.0
+        if way[OFFSET] != 0.0:
+            left, slope = lateral(base + CELL * i, way[OFFSET], way[BEGIN], way[DISTANCE], way[HELD])
+        c, n = grid[i, 2], grid[i, 3]
+        norm = np.sqrt(1.0 + slope * slope)
+        poses[i, 0], poses[i, 1] = grid[i, 0] - left * n, grid[i, 1] + left * c
+        poses[i, 2], poses[i, 3] = (c - slope * n) / norm, (n + slope * c) / norm
+
+
+@njit(cache=True, nogil=True)
+def _pose(poses, at):
+    """Returns x, y, cos, sin at a place in cells."""
+    f = min(max(at, 0.0), len(poses) - 1.001)
     i = int(f)
     u = f - i
-    c, n = grid[i, 2] + u * (grid[i + 1, 2] - grid[i, 2]), grid[i, 3] + u * (grid[i + 1, 3] - grid[i, 3])
-    x, y = grid[i, 0] + u * (grid[i + 1, 0] - grid[i, 0]) - left * n, grid[i, 1] + u * (grid[i + 1, 1] - grid[i, 1]) + left * c
-    norm = np.sqrt(1.0 + slope * slope)
-    return x, y, (c - slope * n) / norm, (n + slope * c) / norm
+    a, b = poses[i], poses[i + 1]
+    return a[0] + u * (b[0] - a[0]), a[1] + u * (b[1] - a[1]), a[2] + u * (b[2] - a[2]), a[3] + u * (b[3] - a[3])
 
 
 @njit(cache=True, nogil=True)
-def _acceleration(k, s, v, left, candidate, speed, agents, frenet):
-    """Car following towards whatever is, or within the foresight will be, in the corridor ahead."""
-    steps = frenet.shape[1]
-    a = _follow(v, speed, 1e9, 0.0, 1.0, 3.0)
-    for i in range(frenet.shape[0]):
-        if frenet[i, k, 0] < s or frenet[i, k, 0] > s + 90.0:
-            continue
-        foresight = int(candidate[FORESIGHT]) if frenet[i, k, 5] > 0.1 else 0  # of those who keep their offset it tells nothing
-        for j in range(k, min(k + foresight + 1, steps), 3):
-            if abs(frenet[i, j, 1] - left) < frenet[i, j, 3] + 0.5 * WIDTH + 0.35:
-                gap = frenet[i, k, 0] - frenet[i, k, 2] - s - FRONT_OVERHANG
-                lead = max(frenet[i, k, 4], 0.0)
-                a = min(a, _follow(v, speed, gap, lead, candidate[HEADWAY], 3.0))
+def _room_beside(agent):
+    """Growth of the ego's box [m] that is kept clear: more beside people than beside vehicles, whose boxes are wider."""
+    return 0.5 if agent[5] > 1.0 else 1.0
+
+
+@njit(cache=True, nogil=True)
+def is_free(k, cell, poses, agents, state):
+    """Whether the ego can be in a cell at step k without touching anybody, with room to spare.
+
+    Args:
+        k, cell: Where.
+        poses: (cells, 4) of the way.
+        agents: (agents, steps, 6) x, y, cos, sin, length, width.
+        state: (steps, cells) int8 UNKNOWN, FREE, or TAKEN; what was found is noted.
+    """
+    if state[k, cell] == UNKNOWN:
+        x, y, c, n = poses[cell]
+        cx, cy = x + AXLE_TO_CENTER * c, y + AXLE_TO_CENTER * n
+        state[k, cell] = FREE
+        for i in range(len(agents)):
+            b = agents[i, k]
+            reach = 4.5 + 0.5 * (b[4] + b[5])
+            if abs(b[0] - cx) > reach or abs(b[1] - cy) > reach:
+                continue
+            fx, fy = cx + 0.5 * AHEAD * c, cy + 0.5 * AHEAD * n
+            if boxes_touch(fx, fy, c, n, LENGTH + AHEAD + 0.5, WIDTH + _room_beside(b), b[0], b[1], b[2], b[3], b[4], b[5]):
+                state[k, cell] = TAKEN
                 break
-    return a
+    return state[k, cell] == FREE
 
 
 @njit(cache=True, nogil=True)
-def _hit(k, x, y, c, n, v, agents, steps):
-    """Returns 2 for contact at step k, 1 for contact ahead within 0.9 s at constant velocity, else 0."""
-    worst = 0
+def threat(k, x, y, c, n, v, agents):
+    """Returns 2 for contact of the box with rear axle x, y at step k, 1 for contact that is near at constant velocity, else 0."""
+    steps = agents.shape[1]
     for j in (0, 3, 6, 9):
         if k + j >= steps or (j > 0 and v < 0.01):
             break
-        cx, cy = x + (AXLE_TO_CENTER + 0.1 * j * v) * c, y + (AXLE_TO_CENTER + 0.1 * j * v) * n
+        cx, cy = x + (AXLE_TO_CENTER + STEP * j * v) * c, y + (AXLE_TO_CENTER + STEP * j * v) * n
         for i in range(agents.shape[0]):
             b = agents[i, k + j]
             reach = 4.0 + b[4]
             if abs(b[0] - cx) > reach or abs(b[1] - cy) > reach:
                 continue
-            grow = 0.1 if j > 0 else (0.5 if b[5] > 1.0 else 1.0)  # more room beside people
-            if boxes_touch(cx, cy, c, n, LENGTH + grow, WIDTH + grow, b[0], b[1], b[2], b[3], b[4], b[5]):
+            ahead, beside = (0.8, 0.2) if j > 0 else (0.4, 0.8 * _room_beside(b))  # what follows it drives a little otherwise
+            if boxes_touch(cx, cy, c, n, LENGTH + ahead, WIDTH + beside, b[0], b[1], b[2], b[3], b[4], b[5]):
                 if j == 0:
                     return 2
                 dx, dy = b[0] - x, b[1] - y
-                if dx * c + dy * n > 0.85 * np.sqrt(dx * dx + dy * dy):
-                    worst = 1
-    return worst
+                if dx * c + dy * n > -0.86 * np.sqrt(dx * dx + dy * dy):  # not behind
+                    return 1
+    return 0
 
 
 @njit(cache=True, nogil=True)
-def roll_out(candidate, s0, v0, cruise, start, grid, limit, agents, frenet, s, v, best):
-    """Drives one candidate; returns its cost (inf = contact, or it cannot come below ``best`` any more).
+def speeds(poses, base, state, agents, limit, s0, v0, cruise, first, bin_s, best, s, v):
+    """Looks for the speeds of least cost along one way; writes s, v (steps,) from step ``first`` on.
+
+    Cost is what progress lacks, to 4 s and to the end, and harsh braking and changes of it.
 
     Args:
-        candidate: (8,) desired speed as part of cruise, headway [s], strongest braking [m/s2], foresight [steps], offset [m],
-            distance [m] to reach it, distance held [m], jerk [m/s3].
-        s0, v0: Arclength of the rear axle [m] and speed [m/s] at step 0.
-        cruise: Speed before and after [m/s].
-        start: Step at which the driver begins to react.
-        grid: (points, 4) path, see ``_pose``.
+        poses, base: (cells, 4) of the way, from arclength ``base`` [m] on.
+        state, agents: See ``is_free``.
         limit: (metres,) speed that bends allow [m/s].
-        agents: (agents, steps, 6) x, y, cos, sin, length, width.
-        frenet: (agents, steps, 6) arclength, offset, half extents along and across the path, speed along it, range of the offset.
-        s, v: (steps,) written.
+        s0, v0: Arclength [m] and speed [m/s] at step ``first``.
+        cruise: Speed that the driver wants to have [m/s].
+        first: Step of the first decision.
+        bin_s: Size of states that count as one [m, 0.5 m/s].
+        best: Cost to be undercut.
+
+    Returns:
+        The cost, inf if there is none below ``best``.
     """
-    steps = len(s)
-    s[0], v[0] = s0, v0
-    a = 0.0
-    cost = SWERVING * abs(candidate[OFFSET]) + (SWERVING if candidate[OFFSET] != 0.0 else 0.0)
-    swerve, middle = s0 + v0 * start * STEP, min(start + 40, steps - 1)
-    for k in range(steps):
-        left, slope = lateral(s[k], swerve, candidate[OFFSET], candidate[DISTANCE], candidate[HOLD])
-        x, y, c, n = _pose(grid, s[k], left, slope)
-        if k >= start - 3:
-            hit = _hit(k, x, y, c, n, v[k], agents, steps)
-            if hit == 2:
-                return np.inf
-            if hit == 1 and cost < TOO_CLOSE:
-                cost += TOO_CLOSE
-            cost += 0.3 * hit
-            if cost - MOST_PROGRESS > best:
-                return np.inf
-        if k == steps - 1:
-            break
-        if k == middle:  # the rest cannot be driven faster than at the cruising speed
-            farthest = s[k] - s[start] + 1.02 * cruise * STEP * (steps - 1 - k)
-            if cost - 6.0 * (s[k] - s[start]) / (4.0 * v0) - 3.0 * farthest / (v0 * STEP * (steps - start)) > best:
-                return np.inf
-        wanted = cruise if k < start else cruise * candidate[SPEED]
-        wanted = min(wanted, limit[min(max(int(s[k]), 0), len(limit) - 1)])
-        target = 0.0
-        if k >= start:
-            target = _acceleration(k, s[k], v[k], left, candidate, wanted, agents, frenet)
-        target = min(max(target, -candidate[BRAKE]), 1.8)
-        jerk = candidate[JERK] * STEP
-        a = min(max(target, a - jerk), a + 0.6 * jerk)
-        v[k + 1] = max(0.0, v[k] + a * STEP)
-        if v[k + 1] == 0.0:
-            a = 0.0
-        s[k + 1] = s[k] + 0.5 * STEP * (v[k] + v[k + 1])
-        if a < -3.6:
-            cost += 0.04 * (-3.6 - a)
-    cost -= 6.0 * (s[middle] - s[start]) / (4.0 * v0) + 3.0 * (s[steps - 1] - s[start]) / (v0 * STEP * (steps - start))
+    steps, cells = state.shape
+    layers = (steps - 1 - first + HOLD - 1) // HOLD
+    rows, columns = int(1.1 * max(cruise, v0) * 0.5 * layers / bin_s) + 3, int(1.1 * max(cruise, v0) / (0.5 * bin_s)) + 3
+    room = rows * columns
+    nodes = np.zeros((layers + 1, room, 4))  # s, v, acceleration, cost
+    action = np.zeros((layers + 1, room))
+    parent = np.zeros((layers + 1, room), dtype=np.int32)
+    count = np.zeros(layers + 1, dtype=np.int64)
+    slot = np.full(room, -1, dtype=np.int32)
+    nodes[0, 0, 0], nodes[0, 0, 1] = s0, v0
+    count[0] = 1
+    most = max(cruise, 3.0)
+    soon, late = 6.0 / (4.0 * most), 3.0 / (most * STEP * (steps - first))  # what a metre is worth
+    for layer in range(layers):
+        k0 = first + HOLD * layer
+        last = min(HOLD, steps - 1 - k0)
+        worth = soon + late if k0 < SOON else late
+        hope = STEP * most * (max(0, SOON + HOLD - k0 - last) * soon + (steps - 1 - k0 - last) * late)
+        slot[:] = -1
+        for m in range(count[layer]):
+            sm, vm, am, cm = nodes[layer, m, 0], nodes[layer, m, 1], nodes[layer, m, 2], nodes[layer, m, 3]
+            x, y, c, n = _pose(poses, (sm - base) / CELL)
+            if threat(k0, x, y, c, n, vm, agents) > 0:
+                continue
+            for a in ACCELERATIONS:
+                if abs(a - am) > HARSHEST + 0.01 or (vm == 0.0 and a < 0.0):
+                    continue
+                sn, vn, free = sm, vm, True
+                for j in range(last):
+                    ve = max(0.0, vn + STEP * (am + (a - am) * (j + 0.5) / HOLD))
+                    sn, vn = sn + 0.5 * STEP * (vn + ve), ve
+                    cell = int((sn - base) / CELL + 0.5)
+                    if cell >= cells or not is_free(k0 + j + 1, cell, poses, agents, state):
+                        free = False
+                        break
+                if not free or (vn > vm and vn > 1.02 * cruise):
+                    continue
+                cost = cm - worth * (sn - sm) + 0.02 * a * a + 0.02 * (a - am) * (a - am) + 0.3 * max(0.0, -3.6 - a)
+                over = max(0.0, vn - limit[min(max(int(sn), 0), len(limit) - 1)] - 0.2)
+                cost += over * over
+                b = int((sn - s0) / bin_s) * columns + int(vn / (0.5 * bin_s))
+                if cost - hope >= best or b >= room:
+                    continue
+                q = slot[b]
+                if q < 0:
+                    q = count[layer + 1]
+                    slot[b] = q
+                    count[layer + 1] += 1
+                elif nodes[layer + 1, q, 3] <= cost:
+                    continue
+                nodes[layer + 1, q, 0], nodes[layer + 1, q, 1], nodes[layer + 1, q, 2] = sn, vn, a if vn > 0.0 else 0.0
+                nodes[layer + 1, q, 3], action[layer + 1, q], parent[layer + 1, q] = cost, a, m
+    goal, cost = -1, best
+    for m in range(count[layers]):
+        if nodes[layers, m, 3] < cost:
+            goal, cost = m, nodes[layers, m, 3]
+    if goal < 0:
+        return np.inf
+    chosen = np.zeros(layers + 1, dtype=np.int64)
+    chosen[layers] = goal
+    for layer in range(layers, 0, -1):
+        chosen[layer - 1] = parent[layer, chosen[layer]]
+    s[first], v[first] = s0, v0
+    for layer in range(layers):
+        k0 = first + HOLD * layer
+        am, a = nodes[layer, chosen[layer], 2], action[layer + 1, chosen[layer + 1]]
+        for k in range(k0, min(k0 + HOLD, steps - 1)):
+            v[k + 1] = max(0.0, v[k] + STEP * (am + (a - am) * (k - k0 + 0.5) / HOLD))
+            s[k + 1] = s[k] + 0.5 * STEP * (v[k] + v[k + 1])
     return cost
 
 
 @njit(cache=True, nogil=True)
-def search(candidates, s0, v0, cruise, start, grid, limit, agents, frenet, s, v, best_s, best_v):
-    """Drives all candidates and keeps the motion of the cheapest in best_s, best_v; returns (row, cost), row -1 = none."""
-    best, row = np.inf, -1
-    for m in range(len(candidates)):
-        cost = roll_out(candidates[m], s0, v0, cruise, start, grid, limit, agents, frenet, s, v, best)
-        if cost < best:
-            best, row = cost, m
-            best_s[:] = s
-            best_v[:] = v
+def _holds(poses, base, agents, rings, offsets, bounds, first, s, v):
+    """Whether a motion touches nobody, comes near nobody and stays on the road, at every step."""
+    for k in range(first, len(s)):
+        x, y, c, n = _pose(poses, (s[k] - base) / CELL)
+        if threat(k, x, y, c, n, v[k], agents) > 0 or off_road(rings, offsets, bounds, x, y, c, n):
+            return False
+    return True
+
+
+@njit(cache=True, nogil=True)
+def search(ways, grid, base, agents, closed, rings, offsets, bounds, limit, s0, v0, cruise, first, s, v):
+    """Finds the best motion along any of the ways; writes it to s, v (steps,) from step ``first`` on.
+
+    Args:
+        ways: (ways, 4) offset [m], arclength where moving over begins, distance over which it is done and held [m].
+        grid: (cells, 4) x, y, cos, sin on the ego's path from arclength ``base`` on.
+        agents: See ``is_free``.
+        closed: (steps, cells) int8, TAKEN where a light is red, else UNKNOWN.
+        rings, offsets, bounds: The road, see ``contact.off_road``.
+        limit, s0, v0, cruise, first: See ``speeds``.
+
+    Returns:
+        The row of the way, -1 = none, and the cost.
+    """
+    steps = len(s)
+    poses, state = np.empty_like(grid), np.empty_like(closed)
+    trial_s, trial_v = np.zeros(steps), np.zeros(steps)
+    best, row = WORST, -1
+    for w in range(len(ways)):
+        extra = MOVING_OVER * (1.0 + abs(ways[w, OFFSET])) if ways[w, OFFSET] != 0.0 else 0.0
+        if extra - MOST >= best:
+            continue
+        poses_on(grid, base, ways[w], poses)
+        state[:] = closed
+        cost = extra + speeds(
+            poses, base, state, agents, limit, s0, v0, cruise, first, COARSE if w else FINE, best - extra, trial_s, trial_v
+        )
+        if cost < best and _holds(poses, base, agents, rings, offsets, bounds, first, trial_s, trial_v):
+            best, row = cost, w
+            s[first:], v[first:] = trial_s[first:], trial_v[first:]
     return row, best
 
 
 @njit(cache=True, nogil=True)
-def to_path(grid, agents, frenet):
-    """Writes the agents in the coordinates of a path: see ``roll_out`` for the columns of both; speeds by differences."""
-    count, steps = agents.shape[:2]
-    points = grid.shape[0]
-    for i in range(count):
-        nearest = 0
-        for k in range(steps):
-            x, y = agents[i, k, 0], agents[i, k, 1]
-            first, end = (0, points) if k == 0 else (max(nearest - 12, 0), min(nearest + 13, points))
-            best = 1e18
-            for g in range(first, end):
-                d = (grid[g, 0] - x) * (grid[g, 0] - x) + (grid[g, 1] - y) * (grid[g, 1] - y)
-                if d < best:
-                    best, nearest = d, g
-            c, n = grid[nearest, 2], grid[nearest, 3]
-            dx, dy = x - grid[nearest, 0], y - grid[nearest, 1]
-            frenet[i, k, 0] = 0.5 * nearest + dx * c + dy * n
-            frenet[i, k, 1] = dy * c - dx * n
-            along = abs(agents[i, k, 2] * c + agents[i, k, 3] * n)
-            across = abs(agents[i, k, 3] * c - agents[i, k, 2] * n)
-            frenet[i, k, 2] = 0.5 * (agents[i, k, 4] * along + agents[i, k, 5] * across)
-            frenet[i, k, 3] = 0.5 * (agents[i, k, 4] * across + agents[i, k, 5] * along)
-            if k > 0:
-                frenet[i, k, 4] = (frenet[i, k, 0] - frenet[i, k - 1, 0]) / STEP
-        low, high = frenet[i, 0, 1], frenet[i, 0, 1]
-        for k in range(steps):
-            low, high = min(low, frenet[i, k, 1]), max(high, frenet[i, k, 1])
-        frenet[i, :, 5] = high - low
-        frenet[i, 0, 4] = frenet[i, min(1, steps - 1), 4]
-
-
-@njit(cache=True, nogil=True)
-def straight_on(x, y, c, n, v, start, steps, agents):
-    """Returns (agent, step) of the first contact at the front of an ego that goes straight on from step start, else (-1, -1).
-
-    As in the score, one who runs into the ego's side or rear is left out of account from then on.
-    """
-    count = agents.shape[0]
-    aside = np.zeros(count, dtype=np.bool_)
-    for k in range(start, min(start + steps + 1, agents.shape[1])):
-        ahead = STEP * (k - start) * v
-        cx, cy = x + (AXLE_TO_CENTER + ahead) * c, y + (AXLE_TO_CENTER + ahead) * n
-        fx, fy = x + (FRONT_OVERHANG + ahead) * c, y + (FRONT_OVERHANG + ahead) * n
-        for i in range(count):
-            b = agents[i, k]
-            if aside[i] or abs(b[0] - cx) > 9.0 or abs(b[1] - cy) > 9.0:
-                continue
-            if boxes_touch(cx, cy, c, n, LENGTH, WIDTH, b[0], b[1], b[2], b[3], b[4], b[5]):
-                if boxes_touch(fx, fy, c, n, 0.0, WIDTH, b[0], b[1], b[2], b[3], b[4], b[5]):
-                    return i, k
-                aside[i] = True
-    return -1, -1
+def near(grid, agents, reach):
+    """Returns (agents,) bool: whose centre comes within ``reach`` [m] of the path at some step."""
+    found = np.zeros(len(agents), dtype=np.bool_)
+    for i in range(len(agents)):
+        for k in range(0, agents.shape[1], 2):
+            j = 0
+            while j < len(grid) and not found[i]:
+                dx, dy = agents[i, k, 0] - grid[j, 0], agents[i, k, 1] - grid[j, 1]
+                away = np.sqrt(dx * dx + dy * dy)
+                found[i] = away < reach
+                j += max(1, int((away - reach) / CELL))
+            if found[i]:
+                break
+    return found
