@@ -2,7 +2,7 @@
 
     python benchmarks/import_quality.py [LOGS ...]
 
-Each LOGS is FORMAT=PATH, with scenarionet or argoverse2 as format. Without any: the recordings of ``../shared/data``. A logged
+Each LOGS is FORMAT=PATH, with scenarionet, waymo or argoverse2 as format. Without any: the recordings of ``../shared/data``. A logged
 driver who drove 4 s without contact and on the road has NC = DAC = 1; less means a fault of the import or of the annotations, and
 is listed with its reason. ``exact`` puts the ego on its logged poses, ``tracked`` follows them with LQR tracker and bicycle.
 The exit code is 1 when fewer than 95 % of the windows, refused ones included, have NC = DAC = 1 in the exact replay.
@@ -29,7 +29,13 @@ from worldengine_envs.simulation.tracker import curvature_profile, lqr_command, 
 from worldengine_envs.simulation.world import make_worlds, move_ego, reset_world, step_world
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
-DEFAULT = (("scenarionet", "nuscenes_mini"), ("scenarionet", "waymo_scenarionet"), ("argoverse2", "argoverse2"))
+DEFAULT = (
+    ("scenarionet", "nuscenes_mini"),
+    ("scenarionet", "waymo_scenarionet"),
+    ("waymo", "waymo_json"),
+    ("waymo", "waymo_tfrecord"),
+    ("argoverse2", "argoverse2"),
+)
 HORIZON_STEPS = 40
 BAR = 0.95
 

@@ -1,8 +1,7 @@
-"""Argoverse 2 sensor logs: annotations in the ego frame, ego poses, the HD map of the log."""
+"""Argoverse 2: sensor logs (annotations in the ego frame, ego poses, the HD map) and motion-forecasting scenarios."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,11 +9,11 @@ import numpy as np
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import AgentType, CameraRig, Scenario, VehicleParameters
-from worldengine_envs.sources.feather import read_columns
-from worldengine_envs.sources.lane_shapes import largest_ring, resample_line
+from worldengine_envs.sources.argoverse2_map import map_file, read_map
+from worldengine_envs.sources.argoverse2_motion import is_motion, motion_files, read_motion
+from worldengine_envs.sources.arrow_tables import read_feather
 from worldengine_envs.sources.optional import require
 from worldengine_envs.sources.recording import RawRecording, make_recording, naming
-from worldengine_envs.sources.road import MAX_LANE_M, RawLane, RawRoad
 from worldengine_envs.sources.tracks import RawTrack, wrap
 
 LICENCE = "CC BY-NC-SA 4.0"
@@ -32,44 +31,41 @@ TYPES = {
     AgentType.CZONE_SIGN: "SIGN STOP_SIGN MOBILE_PEDESTRIAN_CROSSING_SIGN MESSAGE_BOARD_TRAILER TRAFFIC_LIGHT_TRAILER",
 }
 TYPE_OF = {name: kind for kind, names in TYPES.items() for name in names.split()}
-CAR_LANES = ("VEHICLE", "BUS")
 MAX_ROWS = 2_000_000
 MAX_POSE_GAP_NS = 1_000_000_000  # between poses that are interpolated
-MAX_JSON_BYTES = 64 * 2**20
 
 
 def read_argoverse2(path: str | Path) -> Iterator[Scenario]:
-    """Yields the recording of one sensor log folder, at 0.1 s, start step 0, local coordinates.
+    """Yields the recording of one sensor log folder or motion-forecasting scenario, at 0.1 s, start step 0, local coordinates.
 
     Raises:
-        DataError: Names the file and the field that is not what it has to be, or says that the folder is no sensor log.
+        DataError: Names the file and the field that is not what it has to be, or says that this is neither.
     """
     require("shapely")
     require("pyarrow.feather")
-    folder = Path(path)
-    with naming(folder):
-        recording = make_recording(_read(folder))
+    path = Path(path)
+    with naming(path):
+        recording = make_recording(read_motion(path) if is_motion(path) else _read(path))
     yield recording
 
 
 def argoverse2_logs(source: str | Path) -> list[Path]:
-    """Returns the logs under a folder, in order: itself or those below it; motion forecasting is listed to be refused."""
+    """Returns the logs under a folder, in order: folders of sensor logs and Parquet files of motion-forecasting scenarios."""
     source = Path(source)
     if source.is_file():
         return [source]
-    names = (*ANNOTATIONS, EGO_POSES)
-    folders = {p.parent for name in names for p in source.rglob(name)} | {p.parent for p in source.rglob("scenario_*.parquet")}
-    return sorted(folders)
+    sensor_logs = {p.parent for name in (*ANNOTATIONS, EGO_POSES) for p in source.rglob(name)}
+    return sorted([*sensor_logs, *motion_files(source)])
 
 
 def _read(folder: Path) -> RawRecording:
     annotations = next((folder / name for name in ANNOTATIONS if (folder / name).is_file()), None)
     if annotations is None or not (folder / EGO_POSES).is_file():
-        remedy = f"A sensor log has {ANNOTATIONS[1]}, {EGO_POSES} and map/"
+        remedy = f"A sensor log has {ANNOTATIONS[1]}, {EGO_POSES} and map/; a motion-forecasting scenario is a Parquet file"
         raise DataError(_what_is_missing(folder, annotations), file=folder, remedy=remedy)
     derived: set[str] = set()
-    rows = read_columns(annotations, (*POSE, "length_m", "width_m", "height_m", "track_uuid", "category"), MAX_ROWS)
-    poses = read_columns(folder / EGO_POSES, POSE, MAX_ROWS)
+    rows = read_feather(annotations, (*POSE, "length_m", "width_m", "height_m", "track_uuid", "category"), MAX_ROWS)
+    poses = read_feather(folder / EGO_POSES, POSE, MAX_ROWS)
     stamps, ego_xy, ego_yaw = _ego_at(rows["timestamp_ns"], poses, folder / EGO_POSES)
     time = (stamps - stamps[0]) / 1e9
     tracks, ego_size = _tracks(rows, stamps, time, ego_xy, ego_yaw, annotations)
@@ -89,7 +85,7 @@ def _read(folder: Path) -> RawRecording:
         ego_track=RawTrack("ego", AgentType.VEHICLE, time, ego_xy, ego_yaw, size, None),
         tracks=tracks,
         sample_s=float(np.median(np.diff(time))),
-        road=_road(folder),
+        road=read_map(map_file(folder)),
         ego_reference="rear_axle",
         time_us=int(stamps[0]) // 1000,
         tags=("argoverse2",),
@@ -101,8 +97,6 @@ def _read(folder: Path) -> RawRecording:
 def _what_is_missing(folder: Path, annotations) -> str:
     if not folder.is_dir():
         return "not an Argoverse 2 log folder"
-    if any(folder.glob("scenario_*.parquet")):
-        return "a motion-forecasting scenario, not a sensor log"
     return f"not a sensor log: {ANNOTATIONS[1] if annotations is None else EGO_POSES} is missing"
 
 
@@ -162,100 +156,15 @@ def _tracks(rows: dict, stamps, time, ego_xy, ego_yaw, file: Path):
     return tracks, ego_size
 
 
-def _road(folder: Path) -> RawRoad:
-    file = next(iter(sorted((folder / "map").glob("log_map_archive_*.json"))), None)
-    if file is None:
-        raise DataError("missing", file=folder, field="map/log_map_archive_*.json")
-    content = _json(file)
-    road = RawRoad(lanes=[])
-    for key, lane in _table(content, "lane_segments", file).items():
-        kind = str(lane.get("lane_type", "VEHICLE")).upper()
-        (road.lanes if kind in CAR_LANES else road.bike_lanes).append(_lane(str(key), lane, file))
-    shapely = require("shapely")
-    areas = [
-        _points(area, "area_boundary", f"drivable_areas.{key}", file)
-        for key, area in _table(content, "drivable_areas", file).items()
-    ]
-    areas = [shapely.make_valid(shapely.Polygon(area)) for area in areas if len(area) >= 3]
-    if areas:
-        road.drivable = shapely.union_all(areas)
-    for key, crossing in _table(content, "pedestrian_crossings", file).items():
-        one, other = (_points(crossing, name, f"pedestrian_crossings.{key}", file) for name in ("edge1", "edge2"))
-        road.crosswalks.append(
-            np.asarray(shapely.MultiPoint(np.concatenate([one, other])).convex_hull.buffer(0.01).exterior.coords)[:-1]
-        )
-    return road
-
-
-def _json(file: Path):
-    if file.stat().st_size > MAX_JSON_BYTES:
-        raise DataError(f"{file.stat().st_size} bytes, more than {MAX_JSON_BYTES}", file=file)
-    try:
-        content = json.loads(file.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"no JSON ({type(error).__name__})", file=file) from None
-    if not isinstance(content, dict):
-        raise DataError(f"{type(content).__name__} instead of an object", file=file)
-    return content
-
-
-def _table(content: dict, field: str, file: Path) -> dict:
-    """Returns a table of records by id; motion-forecasting maps and sensor maps share this shape."""
-    table = content.get(field, {})
-    if not isinstance(table, dict) or not all(isinstance(row, dict) for row in table.values()):
-        raise DataError("must be a table of records", file=file, field=field)
-    return table
-
-
-def _points(record: dict, name: str, where: str, file: Path) -> np.ndarray:
-    try:
-        xy = np.array([(point["x"], point["y"]) for point in record[name]], np.float64).reshape(-1, 2)
-    except (KeyError, TypeError, ValueError, OverflowError):
-        raise DataError("must be a list of points with x and y", file=file, field=f"{where}.{name}") from None
-    if not np.isfinite(xy).all() or (np.abs(xy) > 1e8).any():
-        raise DataError("holds NaN, infinite or absurd coordinates", file=file, field=f"{where}.{name}")
-    return xy
-
-
-def _lane(key: str, lane: dict, file: Path) -> RawLane:
-    shapely = require("shapely")
-    left, right = (_points(lane, f"{side}_lane_boundary", f"lane_segments.{key}", file) for side in ("left", "right"))
-    if len(left) < 2 or len(right) < 2:
-        raise DataError("a boundary has fewer than 2 points", file=file, field=f"lane_segments.{key}")
-    longer = max(shapely.LineString(left).length, shapely.LineString(right).length)
-    if longer > MAX_LANE_M:
-        raise DataError(f"a boundary of {longer:.6g} m", file=file, field=f"lane_segments.{key}")
-    n = max(int(np.ceil(longer / 2.0)), 1) + 1
-    sides = [resample_line(line, max(shapely.LineString(line).length, 1e-6) / (n - 1) * (1 + 1e-9))[0] for line in (left, right)]
-    ring = largest_ring(shapely.Polygon(np.concatenate([left, right[::-1]])))
-
-    successors = lane.get("successors") or []
-    if not isinstance(successors, list):
-        raise DataError("must be a list", file=file, field=f"lane_segments.{key}.successors")
-
-    def names(*fields):
-        return [str(lane[field]) for field in fields if lane.get(field) is not None]
-
-    return RawLane(
-        token=key,
-        center=(sides[0] + sides[1]) / 2,
-        polygon=ring,
-        connector=bool(lane.get("is_intersection", False)),
-        successors=[str(s) for s in successors],
-        left=names("left_neighbor_id"),
-        right=names("right_neighbor_id"),
-    )
-
-
 def _camera_rig(folder: Path) -> CameraRig | None:
     """Returns the ring and stereo cameras of the log, or None where it has no calibration."""
     files = [folder / "calibration" / name for name in ("intrinsics.feather", "egovehicle_SE3_sensor.feather")]
     if not all(file.is_file() for file in files):
         return None
-    lens = read_columns(
+    lens = read_feather(
         files[0], ("sensor_name", "fx_px", "fy_px", "cx_px", "cy_px", "k1", "k2", "k3", "height_px", "width_px"), 1000
     )
-    mount = read_columns(files[1], ("sensor_name", *POSE[1:]), 1000)
+    mount = read_feather(files[1], ("sensor_name", *POSE[1:]), 1000)
     row_of = {str(name): row for row, name in enumerate(mount["sensor_name"])}
     names = [str(name) for name in lens["sensor_name"]]
     if any(name not in row_of for name in names):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 
 from worldengine_envs.errors import DataError
@@ -10,6 +12,8 @@ MAX_COORDINATE = 1e8  # [m] from the log's own origin
 MAX_SPEED = 200.0  # [m/s]
 MAX_SIZE = 100.0  # [m]
 MAX_STEPS, MAX_TRACKS, MAX_FEATURES, MAX_POINTS = 20_000, 20_000, 100_000, 5_000_000
+MAX_JSON_BYTES = 64 * 2**20
+MAX_JSON_VALUES = 8_000_000  # commas and brackets: what the parser would make an object of
 
 
 def finite(values: np.ndarray, valid: np.ndarray, field: str, limit: float) -> np.ndarray:
@@ -52,3 +56,22 @@ def at_most(count: int, limit: int, field: str) -> None:
     """Raises DataError where a file has more of something than the limit."""
     if count > limit:
         raise DataError(f"{count} entries, more than {limit}", field=field)
+
+
+def load_json(data: bytes) -> dict:
+    """Returns the object of a JSON text.
+
+    Raises:
+        DataError: It is too large, too deep, or no JSON object.
+    """
+    if len(data) > MAX_JSON_BYTES:
+        raise DataError(f"more than {MAX_JSON_BYTES} bytes of JSON")
+    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
+        raise DataError(f"more than {MAX_JSON_VALUES} values of JSON")
+    try:
+        content = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"truncated or no JSON ({type(error).__name__}: {str(error)[:80]})") from None
+    if not isinstance(content, dict):
+        raise DataError(f"{type(content).__name__} instead of an object")
+    return content

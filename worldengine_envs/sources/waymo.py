@@ -11,10 +11,11 @@ from typing import BinaryIO
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import Scenario
+from worldengine_envs.sources.checks import MAX_JSON_BYTES, load_json
 from worldengine_envs.sources.optional import require
 from worldengine_envs.sources.recording import make_recording, naming
 from worldengine_envs.sources.tfrecord import is_tfrecord, read_records
-from worldengine_envs.sources.waymo_json import MAX_JSON_BYTES, load_json, read_json
+from worldengine_envs.sources.waymo_json import read_json
 from worldengine_envs.sources.waymo_proto import read_scenario
 
 GZIP = b"\x1f\x8b"

@@ -6,7 +6,6 @@ object is the ego. What a file does not say is found out from its numbers and na
 
 from __future__ import annotations
 
-import json
 import math
 
 import numpy as np
@@ -32,8 +31,6 @@ from worldengine_envs.sources.road import RawLane, RawRoad
 from worldengine_envs.sources.tracks import RawTrack
 from worldengine_envs.sources.waymo_proto import LICENCE
 
-MAX_JSON_BYTES = 64 * 2**20
-MAX_JSON_VALUES = 8_000_000  # commas and brackets: what the parser would make an object of
 TYPES = {"vehicle": AgentType.VEHICLE, "pedestrian": AgentType.PEDESTRIAN, "cyclist": AgentType.BICYCLE}
 TYPE_NUMBERS = {1: "vehicle", 2: "pedestrian", 3: "cyclist"}
 ROADS = ("lane", "road_edge", "road_line", "crosswalk", "driveway", "stop_sign", "speed_bump")
@@ -48,25 +45,6 @@ MISSING = -1e4  # both write this for the x, y and heading of invalid steps
 WAYMO_CAR = (5.286, 2.332)  # length, width [m] of the recording car in all Waymo motion data
 MOVING = 2.0  # [m/s]; faster vehicles head where they go
 STOP_POINT_M = 1.0  # a light's stop point lies so near to the start of its lane
-
-
-def load_json(data: bytes) -> dict:
-    """Returns the object of a JSON text.
-
-    Raises:
-        DataError: It is too large, too deep, or no JSON object.
-    """
-    if len(data) > MAX_JSON_BYTES:
-        raise DataError(f"more than {MAX_JSON_BYTES} bytes of JSON")
-    if sum(map(data.count, (b",", b"[", b"{"))) > MAX_JSON_VALUES:
-        raise DataError(f"more than {MAX_JSON_VALUES} values of JSON")
-    try:
-        content = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise DataError(f"truncated or no JSON ({type(error).__name__}: {str(error)[:80]})") from None
-    if not isinstance(content, dict):
-        raise DataError(f"{type(content).__name__} instead of an object")
-    return content
 
 
 def read_json(content: dict, name: str) -> RawRecording:
