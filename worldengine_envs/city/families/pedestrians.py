@@ -2,47 +2,176 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from worldengine_envs.city.exact import Draw, turn_of
-from worldengine_envs.city.families.story import KINDS, begin
-from worldengine_envs.city.scene import START, STEP, Scene, Unfit, walk
+from worldengine_envs.city.exact import Draw
+from worldengine_envs.city.families.people import (
+    CORRIDOR,
+    Moment,
+    Pace,
+    Place,
+    adult,
+    child,
+    moment,
+    on_foot,
+    pace_for,
+    places,
+    spot,
+    standing,
+    underway,
+)
+from worldengine_envs.city.scene import Scene, Walker
 from worldengine_envs.city.solution import room, solve
-from worldengine_envs.city.solver import FRONT_OVERHANG
-from worldengine_envs.city.streets import make_street
+
+ROADS = ("straight", "curved", "crossing", "four_way", "t_junction", "narrow", "blocks")
+PARKED = ("straight", "crossing", "four_way", "t_junction", "narrow", "blocks")
+VANS = ((5.4, 2.0, 2.5), (5.9, 2.05, 2.6), (4.8, 1.9, 1.9), (5.1, 1.95, 1.8), (4.6, 1.88, 1.66))  # too high to look over
+CARS = ((4.5, 1.85, 1.5), (4.2, 1.78, 1.48), (4.8, 1.88, 1.65), (3.9, 1.7, 1.5))
+WALKING, RUNNING = (0.8, 2.7), (1.9, 3.6)  # paces of grown-ups and children [m/s]
 
 
 def jaywalker(draw: Draw, difficulty: float) -> Scene:
-    """A pedestrian walks or runs across the road, away from any crossing."""
-    street = make_street(draw.choice(KINDS), draw)
-    lane = draw.integer(0, len(street.road.forward) - 1)
-    speed = street.road.profile.speed_limit * draw.uniform(0.75, 1.0)
-    scene = begin(street, draw, lane, draw.uniform(10.0, 50.0), speed)
-    ego = scene.vehicles[0]
-    # At a whole step: between two steps a car's front may pass over a person, and the score then sees a contact at its side.
-    contact = STEP * round((draw.uniform(3.5, 2.7) - 0.9 * difficulty) / STEP)
-    line, main = scene.paths[ego.path], 2 * street.main
-    where = ego.s[0] + START * STEP * speed + FRONT_OVERHANG + speed * contact
-    if where > line.starts[main + 1] - 8.0:
-        raise Unfit("the pedestrian would walk on the junction")
-    pace = draw.uniform(1.2, 1.8) + 0.9 * difficulty * draw.uniform(0.3, 1.0)
+    """A pedestrian walks or runs across the road, away from any crossing; some wait in the middle, some stop before the ego."""
+    scene = underway(draw, ROADS)
+    when = moment(scene, difficulty)
     side = draw.choice((-1.0, 1.0))  # comes from the right or from the left
-    right, left = room(scene)
-    kerbs = {-1.0: right - 0.7, 1.0: left + 0.7}
-    x, y, yaw, _ = (float(a) for a in line.line.at(where))
-    sine, cosine = turn_of(yaw)
-    drift = draw.uniform(-2.0, 2.0)  # along the road while crossing
-
-    def point(left: float, ahead: float) -> tuple[float, float]:
-        return x + ahead * cosine - left * sine, y + ahead * sine + left * cosine
-
-    target = draw.uniform(-1.1, 1.1)
-    span = abs(kerbs[side] - kerbs[-side])
-    part = abs(kerbs[side] - target) / span
-    start, end = point(kerbs[side], -drift * part), point(kerbs[-side], drift * (1.0 - part))
-    length = float(np.sqrt((end[0] - start[0]) * (end[0] - start[0]) + (end[1] - start[1]) * (end[1] - start[1])))
-    begin_at = contact - (part * length + 0.25 * pace * pace) / pace
-    person = walk(start, end, pace, begin_at, draw)
-    person.name = "jaywalker"
-    scene.walkers.append(person)
+    target, pace = _meeting(draw, when, side, WALKING)
+    begins, pace = _place_to_wait(scene, side, target, when.notice, pace)
+    stop = draw.uniform(0.4, 1.5) if draw.chance(0.1 + 0.2 * difficulty) else 0.0
+    drift = draw.uniform(-0.25, 0.25)
+    scene.walkers.append(_crosses(scene, when, (begins, target), [], pace, stop, adult(draw), "jaywalker", drift))
     return solve(scene, difficulty)
+
+
+def occluded_pedestrian(draw: Draw, difficulty: float) -> Scene:
+    """Somebody walks onto the road from behind a van or car: parked, stopped in the next lane, or waiting the other way."""
+    scene = underway(draw, ROADS, draw.choice((None, "parallel")))
+    when = moment(scene, difficulty)
+    cover = draw.choice(places(scene))
+    side, size = cover.side, draw.choice(VANS)
+    target, pace = _meeting(draw, when, side, WALKING)
+    hidden = abs(cover.left) - 0.5 * size[1] + draw.uniform(0.1, 0.6)  # behind the corner of what hides them
+    far = abs(cover.left) + 0.5 * size[1] + draw.uniform(0.4, 1.2)
+    begins = side * min(max(side * target + way_of(pace, when.notice, 2.5), hidden), far)
+    approach = []
+    if draw.chance(0.5):  # comes from farther away and stops to look
+        behind = side * draw.uniform(0.5, 1.2)
+        begins, approach = begins + behind, [(abs(behind), 0.9, draw.uniform(0.3, 1.5))]
+    person, drift = adult(draw), draw.uniform(-0.12, 0.12)
+    stop = draw.uniform(0.4, 1.5) if draw.chance(0.1 + 0.2 * difficulty) else 0.0
+    scene.walkers.append(_crosses(scene, when, (begins, target), approach, pace, stop, person, "walker", drift, 2.5))
+    _park(scene, when.s - draw.uniform(0.65, 1.2), cover, size, "occluder", target, drift)
+    if draw.chance(0.6):  # another one beyond, so that they come through between two
+        _park(scene, when.s + draw.uniform(0.65, 1.5), cover, draw.choice(CARS), "beyond", target, drift)
+    return solve(scene, difficulty)
+
+
+def child_between_cars(draw: Draw, difficulty: float) -> Scene:
+    """A child runs out between two parked cars, or a driver who has got out of a parked car crosses the road."""
+    scene = underway(draw, PARKED, "parallel")
+    when = moment(scene, difficulty)
+    parking = [place for place in places(scene) if place.parked]
+    cover = draw.choice(parking or places(scene))  # in the inner lanes: cars that stand in the next lane
+    if draw.chance(0.3) and cover.parked:
+        _driver_gets_out(scene, when, cover)
+    else:
+        _child_runs(scene, when, cover)
+    return solve(scene, difficulty)
+
+
+def _child_runs(scene: Scene, when: Moment, cover: Place) -> None:
+    """Adds a child who runs from the pavement, or from where it stands between the cars, to the other side."""
+    draw, side = scene.draw, cover.side
+    size, runner = draw.choice((*VANS, *CARS)), child(draw)
+    target, pace = _meeting(draw, when, side, RUNNING)
+    hidden = abs(cover.left) - 0.5 * size[1] + 0.35
+    far = abs(room(scene)[0 if side < 0.0 else 1]) + scene.street.road.profile.pavement - 0.5
+    begins = side * min(max(side * target + way_of(pace, when.notice, 3.5), hidden), max(far, hidden))
+    drift = draw.uniform(-0.1, 0.1)
+    scene.walkers.append(_crosses(scene, when, (begins, target), [], pace, 0.0, runner, "child", drift, 3.5))
+    _park(scene, when.s - draw.uniform(0.55, 1.2), cover, size, "occluder", target, drift)
+    _park(scene, when.s + draw.uniform(0.55, 1.2), cover, draw.choice(CARS), "beyond", target, drift)
+
+
+def _driver_gets_out(scene: Scene, when: Moment, cover: Place) -> None:
+    """Adds somebody who stands at the door of a car, on the side of the traffic, and then crosses the road."""
+    draw, side = scene.draw, cover.side
+    size, person = draw.choice((*VANS, *CARS)), adult(draw)
+    target, _ = _meeting(draw, when, side, WALKING)
+    at = cover.left + side * 0.5 * (cover.width - size[1])  # close to the kerb
+    begins = at - side * (0.5 * size[1] + 0.25 + 0.5 * max(person[:2]))
+    pace = min(max(pace_for(abs(begins - target), when.notice, 2.0), WALKING[0]), WALKING[1])
+    scene.walkers.append(_crosses(scene, when, (begins, target), [], pace, 0.0, person, "driver"))
+    scene.walkers.append(standing(scene, when.s - draw.uniform(-0.3, 1.0), at, size, "own", cover.turned))
+
+
+def way_of(pace: float, time: float, acceleration: float) -> float:
+    """Returns the way [m] covered in a time [s] by somebody who sets out for a pace [m/s]."""
+    return pace * max(time - pace / (2.0 * acceleration), 0.5 * time)
+
+
+def _meeting(draw: Draw, when: Moment, side: float, paces: tuple[float, float]) -> tuple[float, float]:
+    """Returns where across the ego's front they meet [m to the left] and how fast they go then, by how long they are in the way."""
+    pace = min(max(draw.uniform(1.3, 2.7) / when.warning, paces[0]), paces[1])
+    return side * max(CORRIDOR - pace * when.warning, -1.0), pace
+
+
+def _place_to_wait(scene: Scene, side: float, target: float, notice: float, pace: float) -> tuple[float, float]:
+    """Returns a place [m to the left] where people may stand before they cross, and the pace from there on.
+
+    It is a line between lanes or a place off the lanes, from where they come to the target in about the time that is wished.
+    """
+    profile, lane = scene.street.road.profile, scene.lane
+    lines = (profile.forward - 1 - lane) if side < 0.0 else lane + profile.backward
+    edge = (0.5 + lines) * profile.lane_width + 0.4  # off the outermost lane
+    farthest = abs(room(scene)[0 if side < 0.0 else 1]) + profile.pavement - 0.5
+    off_lanes = min(max(side * target + way_of(pace, notice, 2.0), edge), farthest)
+    waiting = [side * place for place in (*((0.5 + k) * profile.lane_width + 0.3 for k in range(lines)), off_lanes)]
+    paces = [min(max(pace_for(abs(place - target), notice, 2.0), WALKING[0]), WALKING[1]) for place in waiting]
+    times = [abs(place - target) / pace + 0.25 * pace for place, pace in zip(waiting, paces, strict=True)]
+    best = min(range(len(waiting)), key=lambda k: abs(times[k] - notice))
+    return waiting[best], paces[best]
+
+
+def _crosses(
+    scene: Scene,
+    when: Moment,
+    across: tuple[float, float],
+    approach: list[tuple[float, float, float]],
+    pace: float,
+    stop: float,
+    size: tuple[float, float, float],
+    name: str,
+    drift: float = 0.0,
+    acceleration: float = 2.0,
+) -> Walker:
+    """Returns somebody who crosses the ego's path and meets its front at the moment of contact.
+
+    Args:
+        scene: Where.
+        when: The moment.
+        across: Where they begin, and where they meet the ego [m to the left of the ego's path].
+        approach: Stages before they set out for the meeting, see ``Pace``.
+        pace: After those [m/s].
+        stop: How long they stand where they meet [s].
+        size: [m].
+        name: Of the actor.
+        drift: Way along the road for each metre to the left.
+        acceleration: [m/s2].
+    """
+    at, (begins, target), kerbs = spot(scene, when.s), across, room(scene)
+    ends = kerbs[0] - 0.8 if begins > target else kerbs[1] + 0.8
+    start, end = (at.point(left, drift * (left - target)) for left in (begins, ends))
+    stretch = (1.0 + drift * drift) ** 0.5
+    reach, length = abs(begins - target), abs(begins - ends)
+    first = reach - sum(stage[0] for stage in approach)
+    stages = (
+        [*approach, (first, pace, stop), (length - reach, pace, 0.0)] if stop else [*approach, (length - reach + first, pace, 0.0)]
+    )
+    stages = [(stretch * way, speed, pause) for way, speed, pause in stages]
+    return on_foot(start, end, Pace.of(stages, acceleration), stretch * reach, when.contact, size, name)
+
+
+def _park(scene: Scene, nearest: float, cover: Place, size, name: str, target: float, drift: float) -> None:
+    """Adds a vehicle that stands before or beyond those who cross, with its near end at arclength ``nearest`` [m] there."""
+    band = [drift * (cover.left + e * (0.5 * size[1] + 0.3) - target) for e in (-1.0, 1.0)]
+    ahead = -0.5 * size[0] + min(band) if name == "occluder" else 0.5 * size[0] + max(band)
+    scene.walkers.append(standing(scene, nearest + ahead, cover.left, size, name, cover.turned + scene.draw.uniform(-0.02, 0.02)))
