@@ -7,10 +7,8 @@ import sys
 import pytest
 
 from worldengine_envs.city import FAMILIES, RARE, make_scenario
-from worldengine_envs.cli import build_pack
-from worldengine_envs.errors import DataError
+from worldengine_envs.cli import judging
 from worldengine_envs.scenario.pack import Pack
-from worldengine_envs.scenario.pack_verify import verify
 from worldengine_envs.scenario.quantise import scenario_hash
 
 HASHES = """
@@ -50,7 +48,7 @@ def test_starter_recipes_give_what_their_hashes_say(starter):
 
 def test_rare_starter_scenarios_meet_their_definition(starter):
     scenarios = [starter.load(f"{family}_{i:03d}") for family in RARE for i in (1, 8)]
-    runs = {name: build_pack.drive_baseline(scenarios, name) for name in ("log", "constant-velocity", "brake", "pdm-closed")}
+    runs = {name: judging.drive_baseline(scenarios, name) for name in ("log", "constant-velocity", "brake", "pdm-closed")}
     for i, scenario in enumerate(scenarios):
         source = "pdm-closed" if scenario.reference.source == "pdm-closed" else "log"
         assert runs[source][i]["success"] and runs["log"][i]["success"]
@@ -66,44 +64,3 @@ def test_interpreted_code_on_a_plain_processor_gives_the_same_bits():
         [sys.executable, "-W", "ignore", "-c", HASHES], env={**os.environ, **plain}, capture_output=True, text=True, check=True
     )
     assert run.stdout.split() == expected
-
-
-def test_build_stops_and_goes_on(tmp_path, monkeypatch):
-    monkeypatch.setattr(build_pack, "CHUNK", 2)
-    asked = []
-    judge = build_pack.judge
-
-    def stop_at_cut_in(family, seeds):
-        if family == "cut_in":
-            raise KeyboardInterrupt
-        return judge(family, seeds)
-
-    def counted(family, seeds):
-        asked.extend((family, seed) for seed in seeds)
-        return judge(family, seeds)
-
-    settings = {"common": 2, "rare": 2, "families": ("car_following", "cut_in")}
-    monkeypatch.setattr(build_pack, "judge", stop_at_cut_in)
-    with pytest.raises(KeyboardInterrupt):
-        build_pack.build(tmp_path / "mine", **settings)
-    assert not (tmp_path / "mine").exists() and (tmp_path / ".mine.progress.jsonl").exists()
-    with (tmp_path / ".mine.progress.jsonl").open("a") as file:
-        file.write('{"family": "cut_')  # cut off in the middle of a line
-    monkeypatch.setattr(build_pack, "judge", counted)
-    assert build_pack.build(tmp_path / "mine", name="mine", **settings) == 0
-    assert {family for family, _ in asked} == {"cut_in"}  # the other family was judged before
-    pack = Pack.open(tmp_path / "mine")
-    assert [entry.id for entry in pack.entries] == ["car_following_000", "car_following_001", "cut_in_000", "cut_in_001"]
-    assert verify(pack) == [] and list(tmp_path.iterdir()) == [tmp_path / "mine"]
-    with pytest.raises(DataError, match="a pack already"):
-        build_pack.build(tmp_path / "mine", **settings)
-
-
-def test_build_refuses_wrong_settings(tmp_path):
-    with pytest.raises(DataError, match="no family 'flying'"):
-        build_pack.build(tmp_path / "x", families=("flying",))
-    with pytest.raises(DataError, match="even"):
-        build_pack.build(tmp_path / "x", common=3)
-    (tmp_path / ".x.progress.jsonl").write_text('{"family": 3}\n')
-    with pytest.raises(DataError, match="line 1"):
-        build_pack.build(tmp_path / "x")

@@ -73,7 +73,7 @@ def _leftovers(pack: Pack) -> list[str]:
         for name in sorted(files):
             path = Path(root, name)
             inside = path.relative_to(pack.folder).as_posix()
-            if inside not in pack.manifest.files and inside != MANIFEST and path.suffix not in (".py", ".md"):
+            if inside not in pack.manifest.files and inside != MANIFEST and path.suffix not in (".py", ".md", ".toml"):
                 problems.append(
                     str(DataError("not listed in the manifest", file=path, remedy="Remove it, or write the pack again"))
                 )

@@ -7,7 +7,7 @@ import hashlib
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 from worldengine_envs.errors import DataError
@@ -40,6 +40,7 @@ def write_pack(
     description: str = "",
     recipes: bool = False,
     overwrite: bool = False,
+    beside: Mapping[str, str] | None = None,
 ) -> Path:
     """Writes a pack and returns its folder. Either the whole pack is there afterwards, or nothing new is.
 
@@ -52,6 +53,7 @@ def write_pack(
         description: One line for people.
         recipes: Store how to make the scenarios (see ``recipes``), not their arrays.
         overwrite: Replace a pack that is there. Anything else that is there is never replaced.
+        beside: Texts for people by file name, NOTES.md for example, to be put beside pack.json; names end in .md or .toml.
 
     Raises:
         DataError: A scenario is invalid, an id appears twice, no scenarios, or the folder exists.
@@ -67,6 +69,8 @@ def write_pack(
             raise DataError("no scenarios to write", file=target)
         manifest = Manifest(name, version, licence, description, tuple(writer.entries.values()), writer.recordings, writer.files)
         (folder / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
+        for file, text in (beside or {}).items():
+            (folder / file).write_text(text, encoding="utf-8")
         read_manifest(folder)  # what was given (name, licence, parents) must be readable
         _move_into_place(folder, target)
     return target
