@@ -112,13 +112,14 @@ def straight_line(x: float, y: float, yaw: float, length: float, spacing: float 
     return Line(s, x + s * cosine, y + s * sine, yaw * one, 0.0 * one, sine * one, cosine * one)
 
 
-def connectors(start: np.ndarray, end: np.ndarray, bends: np.ndarray | None = None, points: int = 17) -> list[Line]:
+def connectors(start: np.ndarray, end: np.ndarray, bends=None, pulls=None, points: int = 17) -> list[Line]:
     """Returns smooth curves that join poses: quintic Hermite curves.
 
     Args:
         start: (lines, 3) x, y [m], yaw [rad] where each begins.
         end: (lines, 3) where each ends.
         bends: (lines, 2) curvature at both ends [1/m], 0 where None.
+        pulls: (lines, 2) how far the directions at both ends reach into the curve, 1 where None.
         points: Points a line.
     """
     u = np.arange(points) / (points - 1)
@@ -137,14 +138,15 @@ def connectors(start: np.ndarray, end: np.ndarray, bends: np.ndarray | None = No
     turn = end[:, 2] - start[:, 2]
     turn = np.abs(turn - 6.283185307179586 * np.rint(turn / 6.283185307179586))
     speed = (chord * (1.0 + 0.22 * turn))[:, None]  # about the length of the curve, so that points lie evenly
+    bends, pulls = (np.full((len(start), 2), k) if a is None else a for a, k in ((bends, 0.0), (pulls, 1.0)))
+    speed0, speed1 = speed * pulls[:, :1], speed * pulls[:, 1:]
     sine, cosine = sin_cos(np.stack((start[:, 2], end[:, 2])))
     (sin0, sin1), (cos0, cos1) = sine, cosine
-    bends = np.zeros((len(start), 2)) if bends is None else bends
-    force0, force1 = (bends[:, k : k + 1] * speed * speed for k in (0, 1))
+    force0, force1 = bends[:, :1] * speed0 * speed0, bends[:, 1:] * speed1 * speed1
     curve = []
     columns = ((gap[:, 0], cos0, cos1, -sin0, -sin1, start[:, 0]), (gap[:, 1], sin0, sin1, cos0, cos1, start[:, 1]))
     for gap_k, t0, t1, n0, n1, p0 in columns:
-        t0, t1, gap_k = t0[:, None] * speed, t1[:, None] * speed, gap_k[:, None]
+        t0, t1, gap_k = t0[:, None] * speed0, t1[:, None] * speed1, gap_k[:, None]
         n0, n1 = n0[:, None] * force0, n1[:, None] * force1
         p = p0[:, None] + gap_k * h + t0 * h0 + t1 * h1 + n0 * k0 + n1 * k1
         dp = gap_k * dh + t0 * dh0 + t1 * dh1 + n0 * dk0 + n1 * dk1

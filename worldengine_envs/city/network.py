@@ -145,6 +145,7 @@ class Link(NamedTuple):
     width: float  # half of it [m]
     rank: int = 0
     bends: tuple[float, float] = (0.0, 0.0)  # curvature at its two ends [1/m]
+    pulls: tuple[float, float] = (1.0, 1.0)  # see ``lines.connectors``
 
 
 @dataclass
@@ -258,6 +259,7 @@ class Network:
             np.array([(line.x[-1], line.y[-1], line.yaw[-1]) for line in starts]),
             np.array([(line.x[0], line.y[0], line.yaw[0]) for line in ends]),
             np.array([link.bends for link in links]),
+            np.array([link.pulls for link in links]),
         )
         widths = np.array([link.width for link in links])[:, None]
         x, y, sine, cosine, curvature = (

@@ -26,9 +26,11 @@ from worldengine_envs.city.network import (
 from worldengine_envs.scenario.types import MapLayer
 
 MERGE_ANGLE = 0.66  # on the ring from the axis of an arm to where its entry joins and its exit leaves [rad]
-APPROACH = 1.15  # from there to the arm's mouth, along the arm [radii]
+APPROACH = 1.07  # from there to the arm's mouth, along the arm [radii]
 SPACING = 1.2  # of points on the ring [m]
+PULLS = (1.1, 0.42)  # of entries, for wide bends (``lines.connectors``); found by trying
 MARGIN = 0.4  # of ground outside the lane of the ring [m]
+APRON = 0.8  # of ground inside it [m]
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,7 @@ class RingSize:
 
     @classmethod
     def drawn(cls, draw: Draw) -> RingSize:
-        radius = draw.uniform(15.0, 21.0)
+        radius = draw.uniform(13.0, 20.0)
         return cls(radius, 5.6 - 0.06 * radius)
 
     @property
@@ -67,8 +69,8 @@ def add_roundabout(network: Network, mouths: list[tuple[Road, bool]], centre: tu
     for i, arm in enumerate(arms):
         network.successors[lanes[i - 1]].append(around[i])
         network.successors[around[i]].append(lanes[i])
-        network.add_link(arm.lanes_in[0], lanes[i], ENTRY, arm.group, block(), half, 1, (0.0, 1.0 / radius))
-        network.add_link(lanes[i - 1], arm.lanes_out[0], EXIT, -1, block(), half, 0, (1.0 / radius, 0.0))
+        network.add_link(arm.lanes_in[0], lanes[i], ENTRY, arm.group, block(), half, 1, (0.0, 1.0 / radius), PULLS)
+        network.add_link(lanes[i - 1], arm.lanes_out[0], EXIT, -1, block(), half, 0, (1.0 / radius, 0.0), PULLS[::-1])
     for ring in _sectors(network, arms, until, lines[:count], centre, size):
         network.add_polygon(MapLayer.INTERSECTION, ring)
     for arm in arms:
@@ -106,8 +108,8 @@ def _sectors(network: Network, arms: list[Arm], until: list[float], lanes: list[
     ends = np.array([(line.x[0], line.y[0], line.yaw[0]) for line in lanes + leave])
     bends = np.zeros((len(starts), 2))
     bends[: len(arms), 1] = bends[len(arms) :, 0] = 1.0 / size.radius
-    paths = connectors(starts, ends, bends)
-    outside, inner = 0.5 * size.width + MARGIN, size.radius - 0.5 * size.width
+    paths = connectors(starts, ends, bends, np.array([PULLS] * len(arms) + [PULLS[::-1]] * len(arms)))
+    outside, inner = 0.5 * size.width + MARGIN, size.radius - 0.5 * size.width - APRON
     islands = _arcs(centre, inner, [(arm.pose[2] - JOINT / inner, end) for arm, end in zip(arms, until, strict=True)])
     u = np.clip((np.arange(17) / 16.0 - 0.25) / 0.6, 0.0, 1.0)
     u = u * u * (3.0 - 2.0 * u)

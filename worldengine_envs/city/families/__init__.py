@@ -1,16 +1,20 @@
 """Families of driving by name: functions (draw, difficulty in [0, 1]) -> Scene that raise ``Unfit`` where a draw fails."""
 
-from worldengine_envs.city.families import common, pedestrians, vehicles_ahead
+from worldengine_envs.city.families import common, manoeuvres, pedestrians, vehicles_ahead
 
 COMMON = {
     "lane_follow": common.lane_follow,
     "car_following": common.car_following,
     "turn": common.turn,
     "stop_at_light": common.stop_at_light,
+    "roundabout": manoeuvres.roundabout,
+    "lane_change": manoeuvres.lane_change,
 }
 RARE = {
     "cut_in": vehicles_ahead.cut_in,
     "hard_brake_lead": vehicles_ahead.hard_brake_lead,
     "jaywalker": pedestrians.jaywalker,
+    "occluded_pedestrian": pedestrians.occluded_pedestrian,
+    "child_between_cars": pedestrians.child_between_cars,
 }
 FAMILIES = COMMON | RARE
