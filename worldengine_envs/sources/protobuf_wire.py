@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from worldengine_envs.errors import DataError
 
-MAX_FIELDS = 5_000_000  # of one message and those inside it
+MAX_FIELDS = 2_000_000  # of one message and those inside it; a scenario has some 200,000
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _WIDTH = {"int": 1, "bool": 1, "double": 8, "float": 4}
 _DOUBLE, _FLOAT = struct.Struct("<d"), struct.Struct("<f")
