@@ -1,55 +1,96 @@
-"""What goes on around the story: traffic in other lanes and on cross streets, parked cars, people on pavements."""
+"""What goes on around the story: traffic in other lanes and on other streets; and what ``roadside`` adds beside them."""
 
 from __future__ import annotations
 
+from bisect import bisect_right
+
 import numpy as np
 
-from worldengine_envs.city.exact import Draw, sin_cos
-from worldengine_envs.city.network import PI, Road
-from worldengine_envs.city.scene import START, STEP, STEPS, Scene, Vehicle, Walker, axis, walk
+from worldengine_envs.city.driving import FRONT
+from worldengine_envs.city.network import LEFT, RIGHT, STRAIGHT, Arm, Junction
+from worldengine_envs.city.roadside import add_crossers, add_parked, add_pavements, fill
+from worldengine_envs.city.scene import STEPS, Scene, Vehicle
 from worldengine_envs.city.streets import lane_path
 from worldengine_envs.scenario.types import AgentType
 
+__all__ = ["add_crossers", "add_flow", "add_parked", "add_pavements", "add_queue", "add_traffic", "fill"]
 
-def add_flow(scene: Scene, path: int, low: float, high: float, speed: float, gap: tuple[float, float]) -> list[Vehicle]:
-    """Adds cars on a path between two arclengths [m], with time gaps [s] drawn from a range, front to back."""
-    draw, cars = scene.draw, []
-    s = high - draw.uniform(0.0, 15.0)
-    while s > low:
-        v = speed * draw.uniform(0.85, 1.05)
+BEHIND, AHEAD = 70.0, 150.0  # of the ego, where traffic is made [m]
+NEAR = 130.0  # junctions whose side streets have traffic [m]
+MOST_CARS = 34  # vehicles, ego included
+BICYCLE = (1.8, 0.6, 1.7)
+
+
+class _Filler:
+    """Puts cars where there is room for them."""
+
+    def __init__(self, scene: Scene):
+        self.scene = scene
+        self.taken: dict[int, list[tuple[float, float]]] = {}  # by lane: arclength on it and speed of those who are there
+        self.lines: dict[int, list[tuple[float, int]]] = {}  # by path: where one may have to stop: arclength, connector
+        for car in scene.vehicles:
+            self._take(car)
+
+    def _lane(self, path: int, s: float) -> tuple[int, float]:
+        known = self.scene.paths[path]
+        row = max(0, bisect_right(known.starts, s) - 1)
+        return known.lanes[row], s - known.starts[row]
+
+    def _take(self, car: Vehicle) -> None:
+        lane, at = self._lane(car.path, float(car.s[0]))
+        self.taken.setdefault(lane, []).append((at, float(car.v[0])))
+
+    def speed(self, path: int, front: float, v: float) -> float:
+        """Returns the speed [m/s] at which a car may be under way here: slow before bends, and before lines where it may stop."""
+        scene = self.scene
         table = scene.tables[path]
-        v = min(v, float(table[min(max(int(s), 0), len(table) - 1)]))
-        car = scene.vehicle(path, s, v, desired=v, headway=draw.uniform(1.0, 1.8))
-        if not any(other.path == path and abs(other.s[0] - s) < 9.0 + 1.2 * v for other in scene.vehicles):
-            scene.vehicles.append(car)
-            cars.append(car)
-        s -= car.size[0] + 4.0 + max(v, 2.0) * draw.uniform(*gap)
-    return cars
+        here = min(max(int(front) - 5, 0), len(table) - 2)
+        v = min(v, float(np.min(table[here : here + 6])))
+        if path not in self.lines:
+            known, network = scene.paths[path], scene.street.network
+            rows = zip(known.starts, known.lanes, strict=True)
+            self.lines[path] = [(s, lane) for s, lane in rows if network.group[lane] >= 0]
+        for s, lane in self.lines[path]:
+            if s > front and (scene.gives_way(lane) or scene.faces_red(lane, v)):
+                return min(v, float(np.sqrt(3.0 * max(s - front - 2.0, 0.0))))
+        return v
+
+    def put(self, path: int, s: float, v: float, cyclist: bool = False, **settings) -> Vehicle | None:
+        """Adds a car, or a cyclist at the right edge of the lane, if there is room; returns it, or None."""
+        if len(self.scene.vehicles) >= MOST_CARS:
+            return None
+        draw = self.scene.draw
+        size = BICYCLE if cyclist else None
+        car = self.scene.vehicle(path, s, v, size, headway=draw.uniform(1.0, 1.8), **settings)
+        car.v[0] = v = self.speed(path, s + FRONT * car.size[0], v)
+        lane, at = self._lane(path, s)
+        for other, pace in self.taken.get(lane, ()):
+            if abs(other - at) < 9.0 + 1.2 * max(v, pace):
+                return None
+            if other > at:  # slow enough to follow
+                car.v[0] = v = min(v, float(np.sqrt(pace * pace + 2.0 * (other - at - 8.0))))
+        if cyclist:
+            aside = -draw.uniform(0.7, 1.0)
+            car.name, car.type, car.lateral = "cyclist", AgentType.BICYCLE, ((aside, s - 9.0, 1.0),)
+        self.scene.vehicles.append(car)
+        self.taken.setdefault(lane, []).append((at, v))
+        return car
+
+    def flow(self, paths: list[int], low: float, high: float, speed: float, gap: tuple[float, float], cyclists=0.0) -> None:
+        """Adds cars front to back, each on one of the paths, which begin alike; ``gap`` is the range of time gaps [s]."""
+        draw = self.scene.draw
+        s = high - draw.uniform(0.0, 20.0)
+        while s > low:
+            path = paths[0] if len(paths) == 1 or draw.chance(0.6) else draw.choice(paths[1:])
+            bike = draw.chance(cyclists)
+            v = draw.uniform(4.0, 6.0) if bike else speed * draw.uniform(0.85, 1.05)
+            self.put(path, s, v, bike)
+            s -= 9.0 + max(v, 3.0) * draw.uniform(*gap)
 
 
-def add_traffic(scene: Scene, ego_path: int, density: float) -> None:
-    """Adds cars in the corridor's other lanes, oncoming ones, and cars on the cross streets that wait at their red lights."""
-    street, draw = scene.street, scene.draw
-    speed = street.road.profile.speed_limit
-    gap = (1.2 / density, 4.0 / density)
-    centre = _arclength_of_ego(scene)
-    for i in range(len(street.road.forward)):
-        path = scene.add_path(lane_path(street.network, street.corridor[0].forward[i]))
-        if path != ego_path:
-            add_flow(scene, path, max(5.0, centre - 60.0), centre + 140.0, speed * draw.uniform(0.8, 1.0), gap)
-    for lane in street.corridor[-1].backward:
-        path = scene.add_path(lane_path(street.network, lane))
-        line = scene.paths[path].line
-        add_flow(scene, path, 5.0, line.length - 60.0, speed * draw.uniform(0.8, 1.0), gap)
-    for junction in street.junctions:
-        green = axis(junction)
-        for arm in junction.arms:
-            if arm.group in green:
-                continue
-            for lane in arm.lanes_in:
-                path = scene.add_path(lane_path(street.network, lane))
-                stop = street.network.lanes[lane].length
-                add_queue(scene, path, stop, draw.integer(0, 2))
+def add_flow(scene: Scene, path: int, low: float, high: float, speed: float, gap: tuple[float, float]) -> None:
+    """Adds cars on a path between two arclengths [m], with time gaps [s] drawn from a range, front to back."""
+    _Filler(scene).flow([path], low, high, speed, gap)
 
 
 def add_queue(scene: Scene, path: int, stop: float, count: int) -> None:
@@ -58,95 +99,83 @@ def add_queue(scene: Scene, path: int, stop: float, count: int) -> None:
     s = stop - draw.uniform(0.8, 1.5)
     for _ in range(count):
         car = scene.vehicle(path, 0.0, 0.0, desired=draw.uniform(7.0, 10.0))
-        s -= 0.782 * car.size[0]
+        s -= FRONT * car.size[0]
         car.s[0] = s
-        s -= 0.218 * car.size[0] + draw.uniform(1.5, 3.0)
+        s -= (1.0 - FRONT) * car.size[0] + draw.uniform(1.5, 3.0)
         scene.vehicles.append(car)
 
 
-def _arclength_of_ego(scene: Scene) -> float:
-    return float(scene.vehicles[0].s[0])
+def add_traffic(scene: Scene, ego_path: int, density: float) -> None:
+    """Adds cars and cyclists: in the corridor's other lanes, oncoming, on ramps and side streets; some turn, queue or circulate.
 
-
-def stretches(scene: Scene) -> list[tuple[Road, float, float]]:
-    """Returns (road, from, to [m of arclength]) of what the ego passes or sees: its road, and streets off the next junction."""
-    street = scene.street
-    ego = _arclength_of_ego(scene) - scene.paths[scene.vehicles[0].path].starts[2 * street.main]
-    near = [(street.road, max(0.0, ego - 30.0), min(street.road.line.length, ego + 150.0))]
-    if street.kind == "crossing":
-        arms = street.junctions[street.main].arms
-        near += [(arms[i].road, 0.0, 45.0) for i in (1, 3)]
-    return near
-
-
-def add_parked(scene: Scene, share: float) -> None:
-    """Fills a share of the parking places near the ego's way with cars; they stand for good."""
-    draw = scene.draw
-    for road, low, high in stretches(scene):
-        p = road.profile
-        for side, width in ((-1.0, p.parking_right), (1.0, p.parking_left)):
-            if width == 0.0:
-                continue
-            lanes = p.forward if side < 0 else p.backward
-            left = side * (lanes * p.lane_width + 0.5 * width)
-            places, s = [], max(low, 8.0) + draw.uniform(0.0, 5.0)
-            while s < min(high, road.line.length - 8.0):
-                if draw.chance(share):
-                    places.append(s)
-                s += 6.8 + draw.uniform(0.0, 0.6)
-            if places:
-                x, y, yaw = ground(road, np.array(places), np.array([left + draw.uniform(-0.12, 0.12) for _ in places]))
-                for row in zip(x, y, yaw, strict=True):
-                    scene.walkers.append(parked_car(draw, *row, side))
-
-
-def ground(road: Road, s: np.ndarray, left) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns x, y [m] and the road's yaw [rad] at arclengths s and offsets to the left [m]."""
-    x, y, yaw, _ = road.line.at(s)
-    sine, cosine = sin_cos(yaw)
-    return x - left * sine, y + left * cosine, yaw
-
-
-def parked_car(draw: Draw, x: float, y: float, yaw: float, side: float) -> Walker:
-    """Returns a car that stands for good at x, y [m], headed as the traffic on its side (1 left, -1 right)."""
-    heading = yaw + draw.uniform(-0.03, 0.03) + (PI if side > 0 else 0.0)
-    size = draw.choice(((4.5, 1.85, 1.5), (4.2, 1.78, 1.48), (3.9, 1.7, 1.5), (4.8, 1.88, 1.65)))
-    xy = np.empty((STEPS, 2))
-    xy[:] = x, y
-    return Walker(xy, np.full(STEPS, heading), size, AgentType.VEHICLE, "parked")
-
-
-def add_pavements(scene: Scene, per_100_m: float) -> None:
-    """Adds people who walk or stand on the pavements near the ego's way."""
-    draw = scene.draw
-    for road, low, high in stretches(scene):
-        p = road.profile
-        for side, kerb in ((-1.0, p.right_kerb), (1.0, p.left_kerb)):
-            count = int((high - low) / 100.0 * per_100_m * draw.uniform(0.3, 1.7))
-            left = np.array([[kerb + side * draw.uniform(0.7, p.pavement - 0.5)] for _ in range(count)]).reshape(count, 1)
-            paces = [draw.choice((-1.0, 1.0)) * draw.uniform(0.8, 1.7) * (not draw.chance(0.15)) for _ in range(count)]
-            travel = np.array(paces).reshape(count, 1) * (STEP * (np.arange(STEPS) - START))
-            s = np.array([[draw.uniform(low, high)] for _ in range(count)]).reshape(count, 1)
-            s = s - np.minimum(0.0, s + np.minimum(travel[:, :1], travel[:, -1:]) - 2.0)  # nobody walks past the ends
-            s = s - np.maximum(0.0, s + np.maximum(travel[:, :1], travel[:, -1:]) - road.line.length + 2.0)
-            x, y, yaw = ground(road, s + travel, left)
-            for i, pace in enumerate(paces):
-                heading = yaw[i] + (draw.uniform(-PI, PI) if pace == 0.0 else PI if pace < 0.0 else 0.0)
-                size = (draw.uniform(0.5, 0.8), draw.uniform(0.5, 0.75), draw.uniform(1.5, 1.9))
-                scene.walkers.append(Walker(np.stack((x[i], y[i]), axis=1), heading, size))
-
-
-def add_crossers(scene: Scene, probability: float, skip: tuple[int, ...] = ()) -> None:
-    """Adds people on the crosswalks of arms whose light is red throughout; arms in ``skip`` (light groups) stay empty."""
-    draw = scene.draw
-    for junction in scene.street.junctions:
+    Where the ego's motion is given (it is about to meet its danger), those who would have to wait for it stand and wait.
+    """
+    street, draw = scene.street, scene.draw
+    filler, calm = _Filler(scene), scene.vehicles[0].scripted
+    speed = street.road.profile.speed_limit
+    gap = (1.2 / density, 4.0 / density)
+    lanes = set(scene.paths[ego_path].lanes)
+    ego = float(scene.vehicles[0].s[0])
+    for lane in (*street.corridor[0].forward, *(street.ramp.forward if street.ramp else ())):
+        if lane in lanes:
+            continue
+        paths = _ways(scene, lane, street.main, calm, lanes)
+        high = ego + AHEAD if lane in street.corridor[0].forward else scene.paths[paths[0]].starts[1]
+        filler.flow(paths, max(5.0, ego - BEHIND), high, speed * draw.uniform(0.8, 1.0), gap, 0.03)
+    for lane in street.corridor[-1].backward:
+        paths = _ways(scene, lane, len(street.junctions) - 1 - street.main, calm, lanes)
+        here = scene.paths[paths[0]].line.length - ego
+        filler.flow(paths, max(5.0, here - AHEAD - 30.0), here + 60.0, speed * draw.uniform(0.8, 1.0), gap, 0.06)
+    for junction in _near(scene):
         for arm in junction.arms:
-            if arm.group in skip or np.any(scene.lights[arm.group] != 3) or not draw.chance(probability):
-                continue
-            right, left = arm.kerbs
-            a, b = arm.point(-2.0 + draw.uniform(-1, 1), right - 0.8), arm.point(-2.0 + draw.uniform(-1, 1), left + 0.8)
-            if draw.chance(0.5):
-                a, b = b, a
-            person = walk(a, b, draw.uniform(1.0, 1.7), draw.uniform(-4.0, 5.0), draw)
-            person.crosses = True
-            scene.walkers.append(person)
+            if arm.road not in street.corridor and arm.road is not street.ramp:
+                _add_side_street(filler, arm, density, calm, lanes)
+
+
+def _near(scene: Scene) -> list[Junction]:
+    """Returns the junctions of the corridor that the ego is near or comes to."""
+    ego = scene.vehicles[0]
+    x, y, _, _ = (float(a) for a in scene.paths[ego.path].line.at(float(ego.s[0]) + 50.0))
+    away = ((junction, junction.arms[0].pose[0] - x, junction.arms[0].pose[1] - y) for junction in scene.street.junctions)
+    return [junction for junction, dx, dy in away if dx * dx + dy * dy < NEAR * NEAR]
+
+
+def _ways(scene: Scene, lane: int, junctions: int, calm: bool, avoid: set[int]) -> list[int]:
+    """Returns paths from a lane: straight on, and turning after this many junctions; none that joins the ego's where calm."""
+    network, paths = scene.street.network, []
+    for movement in (STRAIGHT, scene.draw.choice((LEFT, RIGHT))):
+        path = lane_path(network, lane, (STRAIGHT,) * junctions + (movement,))
+        if movement == STRAIGHT or not (calm and (movement == LEFT or avoid.intersection(path.lanes))):
+            row = scene.add_path(path)
+            if row not in paths:
+                paths.append(row)
+    return paths
+
+
+def _add_side_street(filler: _Filler, arm: Arm, density: float, calm: bool, avoid: set[int]) -> None:
+    """Adds who comes to the corridor on a side street, and who has left it."""
+    scene = filler.scene
+    draw, network = scene.draw, scene.street.network
+    speed = arm.road.profile.speed_limit
+    for lane in arm.lanes_in:
+        paths = _ways(scene, lane, 0, calm, avoid)
+        stop = network.lanes[lane].length
+        path = draw.choice(paths)
+        if calm and scene.gives_way(scene.paths[path].lanes[1]):
+            for car in _queued(scene, path, stop, draw.integer(0, 2)):  # they see the ego and wait
+                car.s, car.scripted = np.full(STEPS, car.s[0]), True
+        elif scene.faces_red(scene.paths[path].lanes[1], 0.0) and draw.chance(0.7):
+            _queued(scene, path, stop, draw.integer(1, 2))
+        else:
+            gap = (1.5 / density, 4.0 / density)
+            filler.flow(paths, max(5.0, stop - 80.0), stop - 8.0, speed * draw.uniform(0.8, 1.0), gap, 0.15)
+    for lane in arm.lanes_out:
+        path = scene.add_path(lane_path(network, lane))
+        reach = min(60.0, network.lanes[lane].length - 10.0)
+        filler.flow([path], 8.0, reach, speed * draw.uniform(0.8, 1.0), (2.0 / density, 6.0 / density), 0.15)
+
+
+def _queued(scene: Scene, path: int, stop: float, count: int) -> list[Vehicle]:
+    before = len(scene.vehicles)
+    add_queue(scene, path, stop, count)
+    return scene.vehicles[before:]

@@ -10,6 +10,7 @@ FRONT, REAR = 0.782, 0.218  # parts of a vehicle's length before and behind its 
 RED, YELLOW = 3, 2
 PARTS = 1  # kind of a zone where two connectors begin together (``right_of_way``)
 PATIENCE = 1.2  # gap in time that drivers leave to those whom they let pass [s]
+HARDEST = 4.3  # braking of those who drive as they should [m/s2]
 NOTICE = 25  # steps before somebody is in the way that drivers see it coming
 
 
@@ -100,7 +101,7 @@ def _hold(i, k, row, s, v, size, desired, path, ways, lights, rider_of, riders):
                     if not _has_to_wait(i, j, k, z, enters, leaves, tie, s, v, size, desired, path, ways, lights):
                         continue
                 point = begin if ways.waits[a] and front < begin + 0.3 else enters - 1.0
-                if inside or v[i, k] * v[i, k] < 8.0 * max(point - front, 0.05):  # else it is too late to stop
+                if inside or v[i, k] * v[i, k] < 5.0 * max(point - front, 0.05):  # else it is too late to stop
                     hold = min(hold, point)
                     break
     return hold
@@ -224,7 +225,7 @@ def _drive(s, v, size, desired, headway, path, scripted, ways, lights, rider_of,
             if hold[i] < 1e9:
                 a = min(a, _follow(v[i, k], wanted, hold[i] - s[i, k] - FRONT * size[i] + 1.0, 0.0, 0.8, 2.5))
             previous = (v[i, k] - v[i, k - 1]) / STEP if k > 0 else 0.0
-            a = min(max(a, previous - 1.0, -7.0), previous + 0.5, 2.0)
+            a = min(max(a, previous - 1.0, -HARDEST), previous + 0.5, 2.0)
             v[i, k + 1] = max(0.0, v[i, k] + a * STEP)
             s[i, k + 1] = s[i, k] + 0.5 * STEP * (v[i, k] + v[i, k + 1])
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from worldengine_envs.city import background
 from worldengine_envs.city.driving import FRONT
 from worldengine_envs.city.exact import Draw
 from worldengine_envs.city.families import FAMILIES, RARE
@@ -18,6 +19,7 @@ ATTEMPTS = 60
 LEFT_HAND = 0.3  # share of seeds with traffic on the left
 TYPE_TAGS = {"pedestrian": AgentType.PEDESTRIAN, "cyclist": AgentType.BICYCLE}  # of those with a part in the story
 MOST_AGENTS = 64  # ego included
+LEAST_AGENTS = 34  # where the street has room for them
 POSITION, ANGLE = 3, 4  # decimals kept: 1 mm, 1e-4 rad
 LICENCE = "Apache-2.0"
 
@@ -40,6 +42,8 @@ def make_scenario(family: str, seed: int) -> Scenario:
             scene = FAMILIES[family](Draw(family, seed, attempt), difficulty)
         except Unfit:
             continue
+        if background.fill(scene, LEAST_AGENTS):
+            scene.prune()
         scene.trim(MOST_AGENTS)
         scenario = assemble(scene, family, seed, difficulty)
         scenario.parent["attempts"] = attempt + 1
@@ -92,7 +96,7 @@ def assemble(scene: Scene, family: str, seed: int, difficulty: float) -> Scenari
         lights=Lights(lanes, scene.lights[group[lanes]]),
         route=route(scene, origin, vector_map),
         split=f"{rarity}_{'test' if seed % 2 else 'train'}",
-        tags=(family, rarity, scene.street.kind, level, *kinds, *solution),
+        tags=tuple(dict.fromkeys((family, rarity, scene.street.kind, level, *kinds, *solution))),
         parent={"family": family, "seed": seed, "difficulty": difficulty},
     )
 

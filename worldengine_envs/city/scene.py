@@ -145,6 +145,12 @@ class Scene:
         group = network.group[lane]
         return group >= 0 and not network.signals[group] and (network.rank[lane] >= 2 or network.movement[lane] == ENTRY)
 
+    def faces_red(self, lane: int, speed: float) -> bool:
+        """Whether a light stands at the start of a connector and is red, or will be soon for a car at this speed [m/s]."""
+        group = self.street.network.group[lane]
+        soon = 1 + 2 * int(speed)
+        return group >= 0 and self.has_light(group) and bool(np.any(self.lights[group, :soon] != LightState.GREEN))
+
     def boxes(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns state (agents, steps, 5) x, y, yaw, vx, vy of the centres, turn (agents, steps, 2) cos, sin; size (agents, 3).
 
