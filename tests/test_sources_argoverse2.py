@@ -11,7 +11,7 @@ from sources_logs import ORIGIN, write_argoverse2
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import MapLayer, VehicleParameters
 from worldengine_envs.scenario.validation import validate
-from worldengine_envs.sources.argoverse2 import argoverse2_logs, read_argoverse2
+from worldengine_envs.sources.argoverse2 import read_argoverse2
 
 pyarrow = pytest.importorskip("pyarrow")
 
@@ -53,15 +53,6 @@ def test_the_map_is_read(tmp_path):
     along = m.lane_centerline(one) @ np.array([np.cos(np.pi / 4), np.sin(np.pi / 4)])
     assert np.ptp(along) == pytest.approx(100, abs=0.01)
     assert {m.lane_tokens[row] for row in r.route.lanes} == {"1", "2"}
-
-
-def test_motion_forecasting_is_no_sensor_log(tmp_path):
-    folder = tmp_path / "0a1e"
-    folder.mkdir()
-    (folder / "scenario_0a1e.parquet").write_bytes(b"PAR1")
-    assert argoverse2_logs(tmp_path) == [folder]
-    with pytest.raises(DataError, match=r"0a1e.*motion-forecasting scenario, not a sensor log"):
-        list(read_argoverse2(folder))
 
 
 def rewrite(path, change):

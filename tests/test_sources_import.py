@@ -19,6 +19,7 @@ from worldengine_envs.scenario.validation import validate
 from worldengine_envs.sources.areas import area_of_rings, simple_rings
 from worldengine_envs.sources.argoverse2 import argoverse2_logs, read_argoverse2
 from worldengine_envs.sources.scenarionet import read_scenarionet, scenarionet_files
+from worldengine_envs.sources.waymo import read_waymo, waymo_files
 from worldengine_envs.sources.windows import cut_windows, split_of
 
 
@@ -148,10 +149,10 @@ def test_scenarios_without_a_reference_are_refused_by_name(tmp_path):
 def test_argoverse2_by_the_command(tmp_path, capsys):
     write_argoverse2(tmp_path / "logs" / "one")
     write_argoverse2(tmp_path / "logs" / "two", ego_box=True)
-    (tmp_path / "logs" / "forecast").mkdir()
-    (tmp_path / "logs" / "forecast" / "scenario_x.parquet").write_bytes(b"PAR1")
+    (tmp_path / "logs" / "three").mkdir()
+    (tmp_path / "logs" / "three" / "annotations.feather").write_bytes(b"")
     assert main(["import", "argoverse2", str(tmp_path / "logs"), "--out", str(tmp_path / "pack")]) == 1
-    assert "motion-forecasting" in capsys.readouterr().err
+    assert "not a sensor log: city_SE3_egovehicle.feather is missing" in capsys.readouterr().err
     assert len(Pack.open(tmp_path / "pack")) == 4 and not verify(Pack.open(tmp_path / "pack"))
 
 
@@ -166,9 +167,9 @@ def test_what_is_not_there_is_said(tmp_path, capsys):
 def shared_logs(shared):
     for name in ("nuscenes_mini", "waymo_scenarionet"):
         yield from ((read_scenarionet, log) for log in scenarionet_files(shared / "data" / name))
-    for log in argoverse2_logs(shared / "data" / "argoverse2"):
-        if not any(log.glob("scenario_*.parquet")):
-            yield read_argoverse2, log
+    for name in ("waymo_json", "waymo_tfrecord"):
+        yield from ((read_waymo, log) for log in waymo_files(shared / "data" / name))
+    yield from ((read_argoverse2, log) for log in argoverse2_logs(shared / "data" / "argoverse2"))
 
 
 def test_real_recordings_import_and_their_egos_stay_on_the_road(shared):
@@ -195,4 +196,4 @@ def test_real_recordings_import_and_their_egos_stay_on_the_road(shared):
         assert max(distance) < 2.0 and along.length > along.project(shapely.Point(r.route.goal)) + 149, r.id
         assert len(cut_windows(r).scenarios) >= 2 and not cut_windows(r).refused
         names.append(r.id)
-    assert len(names) >= 12
+    assert len(names) >= 17

@@ -45,7 +45,8 @@ def read_argoverse2(path: str | Path) -> Iterator[Scenario]:
     require("pyarrow.feather")
     path = Path(path)
     with naming(path):
-        recording = make_recording(read_motion(path) if is_motion(path) else _read(path))
+        is_sensor_log = (path / EGO_POSES).is_file()
+        recording = make_recording(read_motion(path) if not is_sensor_log and is_motion(path) else _read(path))
     yield recording
 
 
