@@ -148,7 +148,8 @@ def test_max_episode_steps_cannot_cut_the_score_short():
         DrivingVectorEnv(PACK, num_envs=1, max_episode_steps=39)
 
 
-def test_stable_baselines_adapter():
+@pytest.mark.parametrize("horizon_is_end", [True, False])
+def test_stable_baselines_adapter(horizon_is_end):
     from stable_baselines3 import PPO
 
     from worldengine_envs.envs.sb3 import SB3VecEnv
@@ -156,7 +157,7 @@ def test_stable_baselines_adapter():
     with pytest.raises(ValueError, match="SAME_STEP"):
         SB3VecEnv(DrivingVectorEnv(PACK, num_envs=2))
     settings = {"num_envs": 3, "autoreset_mode": AutoresetMode.SAME_STEP}
-    adapted, plain = SB3VecEnv(DrivingVectorEnv(PACK, **settings)), DrivingVectorEnv(PACK, **settings)
+    adapted, plain = SB3VecEnv(DrivingVectorEnv(PACK, **settings), horizon_is_end), DrivingVectorEnv(PACK, **settings)
     adapted.seed(5)
     same(adapted.reset(), plain.reset(seed=5)[0])
     ends = 0
@@ -167,7 +168,8 @@ def test_stable_baselines_adapter():
         np.testing.assert_allclose(rewards, plain_rewards, atol=1e-7)
         for w in np.flatnonzero(done):
             same(infos[w]["terminal_observation"], plain_infos["final_obs"][w])
-            assert infos[w]["TimeLimit.truncated"] == bool(truncated[w]) and infos[w]["success"] in (True, False)
+            assert infos[w]["TimeLimit.truncated"] == (bool(truncated[w]) and not horizon_is_end)
+            assert infos[w]["success"] in (True, False)
             ends += 1
         assert all("pdms" in info for info in infos)
         np.testing.assert_array_equal(done, terminated | truncated)

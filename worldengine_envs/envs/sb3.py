@@ -17,12 +17,14 @@ class SB3VecEnv(VecEnv):
 
     Args:
         envs: Made with ``autoreset_mode=AutoresetMode.SAME_STEP``.
+        horizon_is_end: At the horizon the score is complete and nothing more can be earned, so by default it counts as an end like
+            any other. False sets ``TimeLimit.truncated`` there, and SB3's algorithms add what they expect beyond it to the reward.
     """
 
-    def __init__(self, envs: DrivingVectorEnv):
+    def __init__(self, envs: DrivingVectorEnv, horizon_is_end: bool = True):
         if envs.metadata["autoreset_mode"] is not AutoresetMode.SAME_STEP:
             raise ValueError("SB3 resets within the step: make the environment with autoreset_mode=AutoresetMode.SAME_STEP")
-        self.envs, self.render_mode = envs, envs.render_mode
+        self.envs, self.render_mode, self.horizon_is_end = envs, envs.render_mode, horizon_is_end
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
         self._actions: np.ndarray | None = None
 
@@ -49,7 +51,7 @@ class SB3VecEnv(VecEnv):
             for w in np.flatnonzero(done):
                 listed[w] = final[w]
                 listed[w]["terminal_observation"] = infos["final_obs"][w]
-                listed[w]["TimeLimit.truncated"] = bool(truncated[w])
+                listed[w]["TimeLimit.truncated"] = bool(truncated[w]) and not self.horizon_is_end
                 self.reset_infos[w] = {"scenario": infos["scenario"][w]}
         return observations, rewards.astype(np.float32), done, listed
 
