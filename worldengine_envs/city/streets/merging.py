@@ -8,6 +8,7 @@ from worldengine_envs.city.exact import Draw, turn_of
 from worldengine_envs.city.junctions import add_joint
 from worldengine_envs.city.lines import Line, curvature_line, straight_line
 from worldengine_envs.city.network import PI, Network, RoadProfile
+from worldengine_envs.city.streets.parts import bend_limit
 from worldengine_envs.city.streets.types import Street
 
 LIMITS = (13.89, 16.67, 19.44)  # 50, 60, 70 km/h
@@ -23,10 +24,11 @@ def merge(draw: Draw, lanes: int | None, parking: str | None) -> Street:
     spans = ((profile, draw.uniform(110.0, 140.0), opening), (wide, draw.uniform(90.0, 150.0), taper), (profile, 260.0, 0.0))
     before, beside, after = _roads(network, draw.uniform(-PI, PI), spans)
     w = profile.lane_width
-    slip = RoadProfile(1, 0, w, min(profile.speed_limit, draw.choice(LIMITS)), shoulder=0.5)
+    radius = draw.uniform(60.0, 110.0)
+    slip = bend_limit(RoadProfile(1, 0, w, min(profile.speed_limit, draw.choice(LIMITS)), shoulder=0.5), radius)
     left = profile.right_kerb - GORE - slip.shoulder  # of the ramp's reference line at its end, its left edge
     shift = -profile.forward * w - left  # to the left, on the way from there to the acceleration lane
-    ramp = network.add_road(_ramp_line(before.line, left, 2.0 * shift / opening, draw), slip)
+    ramp = network.add_road(_ramp_line(before.line, left, 2.0 * shift / opening, radius, draw), slip)
     junctions = (add_joint(network, before, beside, ramp), add_joint(network, beside, after))
     network.link()
     return Street("merge", network, (before, beside, after), junctions, 0, (ramp,), ramp)
@@ -59,10 +61,10 @@ def _roads(network: Network, yaw: float, spans) -> list:
     return roads
 
 
-def _ramp_line(line: Line, left: float, angle: float, draw: Draw) -> Line:
+def _ramp_line(line: Line, left: float, angle: float, radius: float, draw: Draw) -> Line:
     """Returns a ramp's reference line, which ends ``left`` metres beside the end of a line, turned by ``angle`` towards it."""
     x, y = line.x[-1] - left * line.sine[-1], line.y[-1] + left * line.cosine[-1]
-    radius, turn, ease = draw.uniform(60.0, 110.0), draw.uniform(0.3, 0.7), 15.0
+    turn, ease = draw.uniform(0.3, 0.7), 15.0
     arc = max(turn * radius - ease, 5.0)
     knots = [0.0, 5.0, 5.0 + ease, 5.0 + ease + arc, 5.0 + 2.0 * ease + arc]
     knots.append(knots[-1] + draw.uniform(30.0, 50.0))
