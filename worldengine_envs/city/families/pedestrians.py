@@ -29,15 +29,16 @@ WALKING, RUNNING = (0.8, 2.7), (1.9, 3.6)  # paces of grown-ups and children [m/
 
 
 def jaywalker(draw: Draw, difficulty: float) -> Scene:
-    """A pedestrian walks or runs across the road, away from any crossing; some wait in the middle, some stop before the ego."""
+    """A pedestrian walks or runs across the road, away from any crossing; some hesitate between the lanes or before the ego."""
     scene = underway(draw, ROADS)
     when = moment(scene, difficulty)
     side = draw.choice((-1.0, 1.0))  # comes from the right or from the left
     target, pace = _meeting(draw, when, side, WALKING)
-    begins, pace = _place_to_wait(scene, side, target, when.notice, pace)
-    stop = draw.uniform(0.4, 1.5) if draw.chance(0.1 + 0.2 * difficulty) else 0.0
+    begins, pace = _place_to_pause(scene, side, target, when.notice, pace)
+    begins, approach = _from_off_lanes(scene, side, begins)
     drift = draw.uniform(-0.25, 0.25)
-    scene.walkers.append(_crosses(scene, when, (begins, target), [], pace, stop, adult(draw), "jaywalker", drift))
+    stop = _hesitation(draw, difficulty)
+    scene.walkers.append(_crosses(scene, when, (begins, target), approach, pace, stop, adult(draw), "jaywalker", drift))
     return solve(scene, difficulty)
 
 
@@ -51,13 +52,9 @@ def occluded_pedestrian(draw: Draw, difficulty: float) -> Scene:
     hidden = abs(cover.left) - 0.5 * size[1] + draw.uniform(0.1, 0.6)  # behind the corner of what hides them
     far = abs(cover.left) + 0.5 * size[1] + draw.uniform(0.4, 1.2)
     begins = side * min(max(side * target + way_of(pace, when.notice, 2.5), hidden), far)
-    approach = []
-    if draw.chance(0.5):  # comes from farther away and stops to look
-        behind = side * draw.uniform(0.5, 1.2)
-        begins, approach = begins + behind, [(abs(behind), 0.9, draw.uniform(0.3, 1.5))]
-    person, drift = adult(draw), draw.uniform(-0.12, 0.12)
-    stop = draw.uniform(0.4, 1.5) if draw.chance(0.1 + 0.2 * difficulty) else 0.0
-    scene.walkers.append(_crosses(scene, when, (begins, target), approach, pace, stop, person, "walker", drift, 2.5))
+    begins, approach = _from_off_lanes(scene, side, begins)
+    drift, stop = draw.uniform(-0.12, 0.12), _hesitation(draw, difficulty)
+    scene.walkers.append(_crosses(scene, when, (begins, target), approach, pace, stop, adult(draw), "walker", drift, 2.5))
     _park(scene, when.s - draw.uniform(0.65, 1.2), cover, size, "occluder", target, drift)
     if draw.chance(0.6):  # another one beyond, so that they come through between two
         _park(scene, when.s + draw.uniform(0.65, 1.5), cover, draw.choice(CARS), "beyond", target, drift)
@@ -66,11 +63,10 @@ def occluded_pedestrian(draw: Draw, difficulty: float) -> Scene:
 
 def child_between_cars(draw: Draw, difficulty: float) -> Scene:
     """A child runs out between two parked cars, or a driver who has got out of a parked car crosses the road."""
-    scene = underway(draw, PARKED, "parallel")
+    scene = underway(draw, PARKED, "parallel", outermost=True)
     when = moment(scene, difficulty)
-    parking = [place for place in places(scene) if place.parked]
-    cover = draw.choice(parking or places(scene))  # in the inner lanes: cars that stand in the next lane
-    if draw.chance(0.3) and cover.parked:
+    cover = draw.choice([place for place in places(scene) if place.parked])
+    if draw.chance(0.3):
         _driver_gets_out(scene, when, cover)
     else:
         _child_runs(scene, when, cover)
@@ -94,13 +90,15 @@ def _child_runs(scene: Scene, when: Moment, cover: Place) -> None:
 def _driver_gets_out(scene: Scene, when: Moment, cover: Place) -> None:
     """Adds somebody who stands at the door of a car, on the side of the traffic, and then crosses the road."""
     draw, side = scene.draw, cover.side
-    size, person = draw.choice((*VANS, *CARS)), adult(draw)
+    person = (draw.uniform(0.45, 0.52), *adult(draw)[1:])
     target, _ = _meeting(draw, when, side, WALKING)
-    at = cover.left + side * 0.5 * (cover.width - size[1])  # close to the kerb
-    begins = at - side * (0.5 * size[1] + 0.25 + 0.5 * max(person[:2]))
+    room_beside = cover.width + 0.6 * scene.street.road.profile.shoulder
+    size = draw.choice([car for car in CARS if car[1] < room_beside - 0.53] or [min(CARS, key=lambda car: car[1])])
+    at = abs(cover.left) - 0.5 * cover.width + room_beside - 0.5 * size[1]  # close to the kerb
+    begins = side * (at - 0.5 * size[1] - 0.22 - 0.5 * person[0])
     pace = min(max(pace_for(abs(begins - target), when.notice, 2.0), WALKING[0]), WALKING[1])
     scene.walkers.append(_crosses(scene, when, (begins, target), [], pace, 0.0, person, "driver"))
-    scene.walkers.append(standing(scene, when.s - draw.uniform(-0.3, 1.0), at, size, "own", cover.turned))
+    scene.walkers.append(standing(scene, when.s - draw.uniform(-0.3, 1.0), side * at, size, "own", cover.turned))
 
 
 def way_of(pace: float, time: float, acceleration: float) -> float:
@@ -114,21 +112,45 @@ def _meeting(draw: Draw, when: Moment, side: float, paces: tuple[float, float]) 
     return side * max(CORRIDOR - pace * when.warning, -1.0), pace
 
 
-def _place_to_wait(scene: Scene, side: float, target: float, notice: float, pace: float) -> tuple[float, float]:
-    """Returns a place [m to the left] where people may stand before they cross, and the pace from there on.
+def _hesitation(draw: Draw, difficulty: float) -> float:
+    """Returns how long somebody stops in front of the ego [s]; most do not."""
+    return draw.uniform(0.3, 0.7) if draw.chance(0.1 + 0.2 * difficulty) else 0.0
+
+
+def _off_lanes(scene: Scene, side: float) -> tuple[float, float, int]:
+    """Returns where people may stand beside the lanes: from, to [m from the ego's path], and how many lanes lie between."""
+    profile, lane = scene.street.road.profile, scene.lane
+    lanes = (profile.forward - 1 - lane) if side < 0.0 else lane + profile.backward
+    return (0.5 + lanes) * profile.lane_width + 0.4, abs(room(scene)[0 if side < 0.0 else 1]) + profile.pavement - 0.5, lanes
+
+
+def _place_to_pause(scene: Scene, side: float, target: float, notice: float, pace: float) -> tuple[float, float]:
+    """Returns a place [m to the left] from where people set out to cross the ego's lane, and their pace from there on.
 
     It is a line between lanes or a place off the lanes, from where they come to the target in about the time that is wished.
     """
-    profile, lane = scene.street.road.profile, scene.lane
-    lines = (profile.forward - 1 - lane) if side < 0.0 else lane + profile.backward
-    edge = (0.5 + lines) * profile.lane_width + 0.4  # off the outermost lane
-    farthest = abs(room(scene)[0 if side < 0.0 else 1]) + profile.pavement - 0.5
+    edge, farthest, lanes = _off_lanes(scene, side)
     off_lanes = min(max(side * target + way_of(pace, notice, 2.0), edge), farthest)
-    waiting = [side * place for place in (*((0.5 + k) * profile.lane_width + 0.3 for k in range(lines)), off_lanes)]
-    paces = [min(max(pace_for(abs(place - target), notice, 2.0), WALKING[0]), WALKING[1]) for place in waiting]
-    times = [abs(place - target) / pace + 0.25 * pace for place, pace in zip(waiting, paces, strict=True)]
-    best = min(range(len(waiting)), key=lambda k: abs(times[k] - notice))
-    return waiting[best], paces[best]
+    width = scene.street.road.profile.lane_width
+    pauses = [side * place for place in (*((0.5 + k) * width + 0.3 for k in range(lanes)), off_lanes)]
+    paces = [min(max(pace_for(abs(place - target), notice, 2.0), WALKING[0]), WALKING[1]) for place in pauses]
+    times = [abs(place - target) / pace + 0.25 * pace for place, pace in zip(pauses, paces, strict=True)]
+    best = min(range(len(pauses)), key=lambda k: abs(times[k] - notice))
+    return pauses[best], paces[best]
+
+
+def _from_off_lanes(scene: Scene, side: float, place: float) -> tuple[float, list[tuple[float, float, float]]]:
+    """Returns where people stand who set out from a place [m to the left], and the stages up to there: nobody stands on a lane,
+    but they may come up to there and look."""
+    draw, (edge, farthest, _) = scene.draw, _off_lanes(scene, side)
+    if side * place < edge:
+        begins = min(edge + draw.uniform(0.0, 1.0), farthest)
+    elif draw.chance(0.4):
+        begins = min(side * place + draw.uniform(0.6, 1.5), farthest)
+    else:
+        return place, []
+    way = begins - side * place
+    return (side * begins, [(way, draw.uniform(1.0, 1.5), draw.uniform(0.2, 0.7))]) if way > 0.2 else (place, [])
 
 
 def _crosses(

@@ -48,10 +48,11 @@ def moment(scene: Scene, difficulty: float) -> Moment:
     return Moment(contact, s, min(notice, contact + 1.3), max(warning, 0.5))
 
 
-def underway(draw: Draw, kinds: tuple[str, ...], parking: str | None = None) -> Scene:
+def underway(draw: Draw, kinds: tuple[str, ...], parking: str | None = None, outermost: bool = False) -> Scene:
     """Returns a scene with the ego under way in any lane of a street, so that it stays before the junction up to the contact."""
     street = make_street(draw.choice(kinds), draw, parking=parking)
-    lane = draw.integer(0, len(street.road.forward) - 1)
+    last = len(street.road.forward) - 1
+    lane = last if outermost else draw.integer(0, last)
     speed = street.road.profile.speed_limit * draw.uniform(0.75, 1.0)
     most = street.road.line.length - JUNCTION - FRONT_OVERHANG - LATEST * speed - 1.0
     if most < 3.0:
