@@ -86,6 +86,7 @@ def test_a_scenario_comes_out_as_it_went_in(tmp_path):
     assert r.tracks.valid[row["11"]].sum() == 75
     assert r.tracks.size[row["8"], 0].tolist() == [12.0, 2.6, 3.2] and r.tracks.size[row["10"], 0, 0] == 0.7
     assert {"size", "ego_size", "ego_box_center", "velocity"} <= set(r.origin.derived)
+    assert "driven_over_left_out" not in r.origin.derived
     assert r.vector_map.num_lanes == 3 and {r.vector_map.lane_tokens[i] for i in r.route.lanes} == {"1", "2"}
     assert [w.start_step for w in cut_windows(r).scenarios] == [15, 35, 55] and not cut_windows(r).refused
 
@@ -100,6 +101,16 @@ def test_it_matters_not_how_the_table_was_written(tmp_path, options):
     (tmp_path / "c").mkdir()
     mixed = read(write(tmp_path / "c", {name: [values[i] for i in order] for name, values in columns.items()}))
     assert np.array_equal(one.tracks.state, mixed.tracks.state)
+
+
+def test_a_static_object_that_the_ego_drives_over_is_no_obstacle(tmp_path):
+    columns = table()
+    for row in range(len(columns["track_id"])):
+        if columns["track_id"][row] == "12":
+            columns["position_x"][row], columns["position_y"][row] = ORIGIN + 40 * AHEAD + 0.9 * LEFT
+    r = read(write(tmp_path, columns))
+    assert "12" not in r.tracks.tokens and "11" in r.tracks.tokens and "driven_over_left_out" in r.origin.derived
+    assert not cut_windows(r).refused
 
 
 def test_a_scenario_without_a_future_is_too_short_and_says_so(tmp_path):

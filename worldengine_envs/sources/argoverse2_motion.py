@@ -12,7 +12,7 @@ from worldengine_envs.sources.argoverse2_map import map_file, read_map
 from worldengine_envs.sources.arrow_tables import read_parquet
 from worldengine_envs.sources.checks import MAX_COORDINATE, MAX_SPEED, MAX_STEPS, MAX_TRACKS, at_most, finite
 from worldengine_envs.sources.recording import RawRecording
-from worldengine_envs.sources.tracks import RawTrack
+from worldengine_envs.sources.tracks import DEFAULT_SIZE, RawTrack
 
 LICENCE = "CC BY-NC-SA 4.0"
 MAGIC = b"PAR1"
@@ -96,19 +96,33 @@ def read_motion(path: Path) -> RawRecording:
     if ego is None:
         raise DataError(f"no track is called {EGO}", file=path, field="track_id", remedy="That is the recording car's")
     ego.size, ego.velocity = np.tile(EGO_SIZE, (len(ego.time), 1)), None  # the given one lags behind the positions
+    vehicle = VehicleParameters.from_box(*EGO_SIZE[:2])
+    others = [track for track in tracks.values() if track.type.is_agent or not _driven_over(track, ego, vehicle)]
+    derived = {"ego_size", "ego_axles", "size"} | ({"driven_over_left_out"} if len(others) < len(tracks) else set())
     name = str(rows["scenario_id"][0])
     return RawRecording(
         name=name,
         dataset="argoverse2",
         token=name,
         licence=LICENCE,
-        ego=VehicleParameters.from_box(*EGO_SIZE[:2]),
+        ego=vehicle,
         ego_track=ego,
-        tracks=list(tracks.values()),
+        tracks=others,
         sample_s=STEP_S,
         road=read_map(map_file(path.parent, name)),
         ego_reference="rear_axle",
         time_us=int(rows["start_timestamp"][0]) // 1000,
         tags=("argoverse2",),
-        derived={"ego_size", "ego_axles", "size"},
+        derived=derived,
     )
+
+
+def _driven_over(track: RawTrack, ego: RawTrack, vehicle: VehicleParameters) -> bool:
+    """Whether the ego's box is ever on a static object: then it is no obstacle, or not there ("background" is noisy)."""
+    _, mine, theirs = np.intersect1d(np.round(ego.time, 3), np.round(track.time, 3), return_indices=True)
+    offset = track.xy[theirs] - ego.xy[mine]
+    cos, sin = np.cos(ego.yaw[mine]), np.sin(ego.yaw[mine])
+    along = cos * offset[:, 0] + sin * offset[:, 1] - vehicle.rear_axle_to_center
+    across = cos * offset[:, 1] - sin * offset[:, 0]
+    reach = DEFAULT_SIZE[track.type][0] / 2
+    return bool(((np.abs(along) < vehicle.length / 2 + reach) & (np.abs(across) < vehicle.width / 2 + reach)).any())

@@ -13,7 +13,7 @@ MAX_SPEED = 200.0  # [m/s]
 MAX_SIZE = 100.0  # [m]
 MAX_STEPS, MAX_TRACKS, MAX_FEATURES, MAX_POINTS = 20_000, 20_000, 100_000, 5_000_000
 MAX_JSON_BYTES = 64 * 2**20
-MAX_JSON_VALUES = 8_000_000  # commas and brackets: what the parser would make an object of
+MAX_JSON_VALUES = 5_000_000  # commas and brackets: what the parser would make an object of
 
 
 def finite(values: np.ndarray, valid: np.ndarray, field: str, limit: float) -> np.ndarray:

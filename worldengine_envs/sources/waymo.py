@@ -35,13 +35,16 @@ def read_waymo(path: str | Path) -> Iterator[Scenario | DataError]:
     require("shapely")
     path = Path(path)
     with naming(path), _opened(path) as stream:
-        kind = _kind(stream.peek(PEEK))
+        start = stream.peek(PEEK)
+        kind = _kind(start)
         if kind == "json":
             name = path.name.removesuffix(".gz").removesuffix(".json")
             yield make_recording(read_json(load_json(stream.read(MAX_JSON_BYTES + 1)), name))
         elif kind == "tfrecord":
             for number, record in read_records(stream):
                 yield _recording(path, number, record)
+        elif not start:
+            raise DataError("is empty")
         else:
             remedy = "JSON of Nocturne or GPUDrive, or TFRecords of Scenario messages are read, plain or gzip"
             raise DataError("neither JSON nor TFRecord (or its first record's header is damaged)", remedy=remedy)

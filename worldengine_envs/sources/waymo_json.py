@@ -162,7 +162,7 @@ def _ego_row(metadata, tracks: list[_Track], derived: set[str]) -> int:
     GPUDrive leaves out objects that are never seen but keeps the number of the ego, which then lies past the end.
     """
     given = metadata.get("sdc_track_index") if isinstance(metadata, dict) else None
-    if isinstance(given, int) and 0 <= given < len(tracks):
+    if isinstance(given, int) and not isinstance(given, bool) and 0 <= given < len(tracks):
         if tracks[given].raw is None or tracks[given].raw.type != AgentType.VEHICLE:
             raise DataError(f"object {given} is no vehicle, or valid in no step", field="metadata.sdc_track_index")
         return given
@@ -259,7 +259,7 @@ def _lights(states, steps: int, lanes: list[RawLane], derived: set[str]) -> dict
     Both formats name a light by the id of its lane. Nocturne's lanes have no ids: there a light belongs to a lane that starts at
     its stop point; where several do, in order, for both lists are in the order of the ids.
     """
-    if states is None:
+    if not states:
         return {}
     if not isinstance(states, dict):
         raise DataError(f"{type(states).__name__} instead of a table", field="tl_states")

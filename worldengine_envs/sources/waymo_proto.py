@@ -30,6 +30,8 @@ from worldengine_envs.sources.tracks import RawTrack
 LICENCE = "Waymo Dataset License Agreement for Non-Commercial Use"
 TYPES = {1: AgentType.VEHICLE, 2: AgentType.PEDESTRIAN, 3: AgentType.BICYCLE}  # others are generic objects
 BIKE_LANE = 3
+MAX_BOUNDARIES = 1000  # of one side of a lane
+REMEDY = "Of Waymo's motion data the `scenario` files are read, not `tf_example`, and no perception data"
 MPH = 0.44704  # [m/s]
 
 POINT = {1: Field("x", "double"), 2: Field("y", "double")}
@@ -89,11 +91,13 @@ def read_scenario(record: bytes, name: str) -> RawRecording:
     Raises:
         DataError: Names the field that is not what it has to be.
     """
-    message = parse(record, SCENARIO)
+    try:
+        message = parse(record, SCENARIO)
+    except DataError as error:
+        raise DataError(error.problem, field=error.field, remedy=REMEDY) from None
     tracks, features = message["tracks"], message["map_features"]
     if not tracks or not message["timestamps_seconds"]:
-        remedy = "The motion data's `scenario` files are read, its `tf_example` files and the perception data are not"
-        raise DataError("no Scenario message: it has no tracks or no times", field="tracks", remedy=remedy)
+        raise DataError("no Scenario message: it has no tracks or no times", field="tracks", remedy=REMEDY)
     at_most(len(tracks), MAX_TRACKS, "tracks")
     at_most(len(features), MAX_FEATURES, "map_features")
     time = _times(message["timestamps_seconds"])
@@ -211,6 +215,7 @@ def _half_widths(xy: np.ndarray, left: list[dict], right: list[dict], lines: dic
     shapely = require("shapely")
     half = np.zeros((len(xy), 2))
     for side, boundaries in enumerate((left, right)):
+        at_most(len(boundaries), MAX_BOUNDARIES, "map_features.lane.boundaries")
         for boundary in boundaries:
             line = lines.get(boundary.get("feature"))
             part = slice(max(boundary.get("start", 0), 0), max(boundary.get("end", 0), 0) + 1)
