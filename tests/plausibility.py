@@ -147,20 +147,17 @@ def _places(scenario) -> list[str]:
 
 
 def _standing(scenario) -> list[str]:
-    """People who stand for over a second on a lane, away from crossings."""
+    """People who stand for over a second on a lane, or walk on one without a part in the story, away from crossings."""
     tracks, found = scenario.tracks, []
     people = np.flatnonzero(tracks.types == AgentType.PEDESTRIAN)
-    lanes = crossings = None
+    lanes, crossings = area(scenario, MapLayer.LANE, MapLayer.LANE_CONNECTOR), area(scenario, MapLayer.CROSSWALK).buffer(0.5)
+    shapely.prepare(crossings)
     for row in people:
-        still = tracks.valid[row] & (np.hypot(*tracks.state[row, :, 3:].T) < 0.1)
-        long = np.convolve(still, np.ones(11), "valid") == 11
-        if not long.any():
-            continue
-        if lanes is None:
-            lanes = area(scenario, MapLayer.LANE, MapLayer.LANE_CONNECTOR)
-            crossings = area(scenario, MapLayer.CROSSWALK)
-        k = int(np.argmax(long)) + 5
-        at = shapely.Point(tracks.state[row, k, :2])
-        if lanes.covers(at):
-            found.append(f"{tracks.tokens[row]} stands on a lane at step {k}")
+        at = shapely.points(tracks.state[row, :, :2])
+        on_lane = tracks.valid[row] & shapely.contains(lanes, at) & ~shapely.contains(crossings, at)
+        still = on_lane & (np.hypot(*tracks.state[row, :, 3:].T) < 0.1)
+        if (np.convolve(still, np.ones(11), "valid") == 11).any():
+            found.append(f"{tracks.tokens[row]} stands on a lane at step {np.argmax(still)}")
+        elif on_lane.any() and not has_part(tracks.tokens[row]):
+            found.append(f"{tracks.tokens[row]} walks on a lane at step {np.argmax(on_lane)}")
     return found

@@ -7,16 +7,15 @@ from bisect import bisect_right
 import numpy as np
 
 from worldengine_envs.city.driving import FRONT
-from worldengine_envs.city.network import LEFT, RIGHT, STRAIGHT, Arm, Junction
-from worldengine_envs.city.roadside import add_crossers, add_parked, add_pavements, fill
+from worldengine_envs.city.network import LEFT, RIGHT, STRAIGHT, Arm
+from worldengine_envs.city.roadside import add_crossers, add_parked, add_pavements, ahead_of_ego, fill, junctions_near
 from worldengine_envs.city.scene import STEPS, Scene, Vehicle
 from worldengine_envs.city.streets import lane_path
 from worldengine_envs.scenario.types import AgentType
 
 __all__ = ["add_crossers", "add_flow", "add_parked", "add_pavements", "add_queue", "add_traffic", "fill"]
 
-BEHIND, AHEAD = 70.0, 150.0  # of the ego, where traffic is made [m]
-NEAR = 130.0  # junctions whose side streets have traffic [m]
+AROUND = 110.0  # the place that the ego comes to, where traffic is made [m]
 MOST_CARS = 34  # vehicles, ego included
 BICYCLE = (1.8, 0.6, 1.7)
 
@@ -115,29 +114,29 @@ def add_traffic(scene: Scene, ego_path: int, density: float) -> None:
     speed = street.road.profile.speed_limit
     gap = (1.2 / density, 4.0 / density)
     lanes = set(scene.paths[ego_path].lanes)
-    ego = float(scene.vehicles[0].s[0])
-    for lane in (*street.corridor[0].forward, *(street.ramp.forward if street.ramp else ())):
-        if lane in lanes:
-            continue
-        paths = _ways(scene, lane, street.main, calm, lanes)
-        high = ego + AHEAD if lane in street.corridor[0].forward else scene.paths[paths[0]].starts[1]
-        filler.flow(paths, max(5.0, ego - BEHIND), high, speed * draw.uniform(0.8, 1.0), gap, 0.03)
+    ramp = street.ramp.forward if street.ramp else ()
+    x, y = ahead_of_ego(scene)
+    for lane in (*street.corridor[0].forward, *ramp):
+        if lane not in lanes:
+            paths = _ways(scene, lane, street.main, calm, lanes)
+            high = scene.paths[paths[0]].starts[1] if lane in ramp else nearest(scene, paths[0], x, y) + AROUND
+            filler.flow(paths, max(5.0, high - 2.0 * AROUND), high, speed * draw.uniform(0.8, 1.0), gap, 0.03)
     for lane in street.corridor[-1].backward:
-        paths = _ways(scene, lane, len(street.junctions) - 1 - street.main, calm, lanes)
-        here = scene.paths[paths[0]].line.length - ego
-        filler.flow(paths, max(5.0, here - AHEAD - 30.0), here + 60.0, speed * draw.uniform(0.8, 1.0), gap, 0.06)
-    for junction in _near(scene):
+        if lane not in lanes:
+            paths = _ways(scene, lane, len(street.junctions) - 1 - street.main, calm, lanes)
+            here = nearest(scene, paths[0], x, y)
+            filler.flow(paths, max(5.0, here - AROUND - 20.0), here + AROUND - 20.0, speed * draw.uniform(0.8, 1.0), gap, 0.06)
+    for junction in junctions_near(scene):
         for arm in junction.arms:
             if arm.road not in street.corridor and arm.road is not street.ramp:
                 _add_side_street(filler, arm, density, calm, lanes)
 
 
-def _near(scene: Scene) -> list[Junction]:
-    """Returns the junctions of the corridor that the ego is near or comes to."""
-    ego = scene.vehicles[0]
-    x, y, _, _ = (float(a) for a in scene.paths[ego.path].line.at(float(ego.s[0]) + 50.0))
-    away = ((junction, junction.arms[0].pose[0] - x, junction.arms[0].pose[1] - y) for junction in scene.street.junctions)
-    return [junction for junction, dx, dy in away if dx * dx + dy * dy < NEAR * NEAR]
+def nearest(scene: Scene, path: int, x: float, y: float) -> float:
+    """Returns the arclength [m] of the sample of a path that is nearest to a point [m]."""
+    line = scene.paths[path].line
+    dx, dy = line.x - x, line.y - y
+    return float(line.s[int(np.argmin(dx * dx + dy * dy))])
 
 
 def _ways(scene: Scene, lane: int, junctions: int, calm: bool, avoid: set[int]) -> list[int]:
@@ -158,6 +157,8 @@ def _add_side_street(filler: _Filler, arm: Arm, density: float, calm: bool, avoi
     draw, network = scene.draw, scene.street.network
     speed = arm.road.profile.speed_limit
     for lane in arm.lanes_in:
+        if lane in avoid:
+            continue
         paths = _ways(scene, lane, 0, calm, avoid)
         stop = network.lanes[lane].length
         path = draw.choice(paths)
@@ -170,6 +171,8 @@ def _add_side_street(filler: _Filler, arm: Arm, density: float, calm: bool, avoi
             gap = (1.5 / density, 4.0 / density)
             filler.flow(paths, max(5.0, stop - 80.0), stop - 8.0, speed * draw.uniform(0.8, 1.0), gap, 0.15)
     for lane in arm.lanes_out:
+        if lane in avoid:
+            continue
         path = scene.add_path(lane_path(network, lane))
         reach = min(60.0, network.lanes[lane].length - 10.0)
         filler.flow([path], 8.0, reach, speed * draw.uniform(0.8, 1.0), (2.0 / density, 6.0 / density), 0.15)

@@ -6,14 +6,15 @@ import numpy as np
 
 from worldengine_envs.city.driving import RED
 from worldengine_envs.city.exact import Draw, sin_cos
-from worldengine_envs.city.network import JOINED, LIGHTS, PI, Arm, Road
+from worldengine_envs.city.network import JOINED, LIGHTS, PI, Arm, Junction, Road
 from worldengine_envs.city.scene import START, STEP, STEPS, Scene, Walker, walk
 from worldengine_envs.scenario.types import AgentType
 
 PERPENDICULAR = 4.0  # a strip wider than this holds bays across the road [m]
 PARKED = ((4.5, 1.85, 1.5), (4.2, 1.78, 1.48), (3.9, 1.7, 1.5), (4.8, 1.88, 1.65))  # length, width, height [m]
 MOST_ON_A_SIDE = 9  # cars parked on one side of one road
-MORE = 8.0  # people for each 100 m of pavement, at most, where a scene is to be fuller
+AHEAD, NEAR = 50.0, 130.0  # [m]: how far ahead of the ego the middle of the scene lies, and how near junctions are to it
+MORE = 12.0  # people for each 100 m of pavement, at most, where a scene is to be fuller
 
 
 def stretches(scene: Scene) -> list[tuple[Road, float, float]]:
@@ -29,21 +30,28 @@ def stretches(scene: Scene) -> list[tuple[Road, float, float]]:
             if high - low > 10.0:
                 near.append((road, low, high))
     roads = {id(road) for road, _, _ in near}
-    for junction in street.junctions:
-        arms = [arm for arm in junction.arms if id(arm.road) not in roads and arm.road not in street.corridor]
-        if junction.kind == JOINED or len(arms) == len(junction.arms) or not _is_near(junction.arms[0], scene):
+    for junction in junctions_near(scene):
+        if junction.kind == JOINED:
             continue
+        arms = [arm for arm in junction.arms if id(arm.road) not in roads and arm.road not in street.corridor]
         for arm in arms:
             length = arm.road.line.length
             near.append((arm.road, max(0.0, length - 45.0), length) if arm.at_end else (arm.road, 0.0, min(45.0, length)))
     return near
 
 
-def _is_near(arm: Arm, scene: Scene, reach: float = 130.0) -> bool:
+def ahead_of_ego(scene: Scene) -> tuple[float, float]:
+    """Returns x, y [m] of the place on the ego's path that it comes to."""
     ego = scene.vehicles[0]
-    x, y, _, _ = (float(a) for a in scene.paths[ego.path].line.at(float(ego.s[0]) + 50.0))
-    dx, dy = arm.pose[0] - x, arm.pose[1] - y
-    return dx * dx + dy * dy < reach * reach
+    x, y, _, _ = scene.paths[ego.path].line.at(float(ego.s[0]) + AHEAD)
+    return float(x), float(y)
+
+
+def junctions_near(scene: Scene) -> list[Junction]:
+    """Returns the junctions of the corridor near to where the ego comes."""
+    x, y = ahead_of_ego(scene)
+    away = ((junction, junction.arms[0].pose[0] - x, junction.arms[0].pose[1] - y) for junction in scene.street.junctions)
+    return [junction for junction, dx, dy in away if dx * dx + dy * dy < NEAR * NEAR]
 
 
 def add_parked(scene: Scene, share: float) -> None:
@@ -92,8 +100,7 @@ def add_pavements(scene: Scene, per_100_m: float) -> None:
     """Adds people who walk or stand on the pavements near the ego's way."""
     draw = scene.draw
     for road, low, high in stretches(scene):
-        p = road.profile
-        for side, kerb in ((-1.0, p.right_kerb), (1.0, p.left_kerb)):
+        for side, kerb in pavements(scene, road):
             count = int((high - low) / 100.0 * per_100_m * draw.uniform(0.3, 1.7) + 0.5)
             if count:
                 _add_people(scene, road, side, kerb, [draw.uniform(low, high) for _ in range(count)])
@@ -104,18 +111,26 @@ def fill(scene: Scene, least: int) -> bool:
     missing = least - len(scene.vehicles) - len(scene.walkers)
     if missing <= 0:
         return False
-    near, draw = stretches(scene), scene.draw
-    total = 2.0 * sum(high - low for _, low, high in near)
+    draw = scene.draw
+    near = [(road, *way, low, high) for road, low, high in stretches(scene) for way in pavements(scene, road)]
+    total = sum(high - low for *_, low, high in near)
     missing = min(missing, int(MORE * total / 100.0))
-    for i, (road, low, high) in enumerate(near):
-        for side, kerb in ((-1.0, road.profile.right_kerb), (1.0, road.profile.left_kerb)):
-            last = i == len(near) - 1 and side > 0
-            count = missing if last else min(missing, int(missing * (high - low) / max(total, 1.0) + 0.999))
-            total -= high - low
-            missing -= count
-            if count:
-                _add_people(scene, road, side, kerb, [draw.uniform(low, high) for _ in range(count)])
+    for road, side, kerb, low, high in near:
+        count = min(missing, int(missing * (high - low) / max(total, 1.0) + 0.999))
+        total -= high - low
+        missing -= count
+        if count:
+            _add_people(scene, road, side, kerb, [draw.uniform(low, high) for _ in range(count)])
     return True
+
+
+def pavements(scene: Scene, road: Road) -> list[tuple[float, float]]:
+    """Returns (side, offset of the kerb [m]) of the pavements of a road; none where a ramp runs beside it."""
+    street = scene.street
+    sides = [(-1.0, road.profile.right_kerb), (1.0, road.profile.left_kerb)]
+    if street.ramp is None or road not in street.corridor[: street.main + 1]:
+        return [] if road is street.ramp else sides
+    return sides[1:]
 
 
 def _add_people(scene: Scene, road: Road, side: float, kerb: float, places: list[float]) -> None:
@@ -141,8 +156,8 @@ def add_crossers(scene: Scene, probability: float, skip: tuple[int, ...] = ()) -
     """
     draw, ego = scene.draw, scene.vehicles[0]
     lanes = set(scene.paths[ego.path].lanes) if ego.scripted else set()
-    for junction in scene.street.junctions:
-        if junction.kind == JOINED or not _is_near(junction.arms[0], scene):
+    for junction in junctions_near(scene):
+        if junction.kind == JOINED:
             continue
         for arm in junction.arms:
             if arm.group in skip or not lanes.isdisjoint((*arm.lanes_in, *arm.lanes_out)):
