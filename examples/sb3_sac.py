@@ -27,7 +27,7 @@ class Settings:
     split: str = "common_train"
     seed: int = 0
     num_envs: int = 16
-    total_decisions: int = 24_000
+    total_decisions: int = 16_000
     decision_period_s: float = 0.5
     """An action is held so long [s]."""
 
