@@ -156,10 +156,12 @@ def test_paths_follow_the_turns_asked_for(street):
         assert steps.sum() == pytest.approx(straight.line.length, rel=1e-3) and np.all(np.diff(straight.line.s) > 0)
     junction = street.junctions[0]
     for movement, angle in ((LEFT, np.pi / 2), (RIGHT, -np.pi / 2)):
-        if junction.kind != JOINED and junction.towards(street.corridor[0], movement):
+        arm = junction.towards(street.corridor[0], movement) if junction.kind != JOINED else None
+        if arm:
             path = lane_path(street.network, street.corridor[0].forward[0 if movement == LEFT else -1], (movement,))
             turned = path.line.yaw[np.searchsorted(path.line.s, path.starts[2])] - path.line.yaw[0]
-            assert turned == pytest.approx(angle, abs=1e-6)
+            assert turned == pytest.approx(angle, abs=0.26)  # side streets may be askew
+            assert np.cos(street.corridor[0].line.yaw[-1] + turned - arm.pose[2]) == pytest.approx(1.0)
 
 
 def test_speeds_in_bends_can_be_braked_to(street):

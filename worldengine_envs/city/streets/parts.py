@@ -23,6 +23,17 @@ class Node:
 
     kind: str = LIGHTS
     sides: tuple[int, ...] = BOTH
+    skew: float = 0.0  # by which side streets are turned from the right angle, counter-clockwise [rad]
+
+    def reach(self, own: float, crossed: float, corner: float) -> float:
+        """Returns how far from the centre the mouth of a road lies [m].
+
+        Args:
+            own, crossed: Half the width of the road, and of the one that it crosses [m].
+            corner: From where the kerbs meet to where the corner begins to bend [m].
+        """
+        sine, cosine = turn_of(abs(self.skew))
+        return (crossed + own * sine) / cosine + corner + CROSSWALK_SETBACK + 6.0 * abs(self.skew)  # more room for sharp turns
 
 
 @dataclass(frozen=True)
@@ -107,7 +118,7 @@ def lay_out(plan: Plan, yaw: float, profile: RoadProfile, cross: RoadProfile, dr
     corner = draw.uniform(5.0, 8.0)
     sizes = [RingSize.drawn(draw) if node.kind == ROUNDABOUT else None for node in plan.nodes]
     network = Network()
-    half = cross.left_kerb + corner + CROSSWALK_SETBACK  # side streets are symmetric
+    kerb = max(profile.left_kerb, -profile.right_kerb)
     x, y, roads, centres = 0.0, 0.0, [], []
     for i, length in enumerate(plan.lengths):
         line = curvature_line(x, y, yaw, *bent) if bent and i == plan.main else straight_line(x, y, yaw, length)
@@ -116,7 +127,7 @@ def lay_out(plan: Plan, yaw: float, profile: RoadProfile, cross: RoadProfile, dr
             break
         x, y, yaw = float(line.x[-1]), float(line.y[-1]), float(line.yaw[-1])
         sine, cosine = turn_of(yaw)
-        away = sizes[i].mouth if sizes[i] else half
+        away = sizes[i].mouth if sizes[i] else plan.nodes[i].reach(kerb, cross.left_kerb, corner)  # side streets are symmetric
         centres.append((x + away * cosine, y + away * sine, yaw))
         x, y = x + 2 * away * cosine, y + 2 * away * sine
     sides = {side: _side(network, draw, plan, side, profile, cross, corner, centres, sizes) for side in BOTH}
@@ -137,22 +148,22 @@ def lay_out(plan: Plan, yaw: float, profile: RoadProfile, cross: RoadProfile, dr
 def _side(network, draw, plan, side, profile, cross, corner, centres, sizes) -> tuple[dict[int, Road], list[Road]]:
     """Adds the side streets on one side (1 left, -1 right), by node, and the parallel street that joins them if asked for."""
     kerb = profile.left_kerb if side > 0 else -profile.right_kerb
-    start = kerb + corner + CROSSWALK_SETBACK
     length = draw.uniform(*plan.far)
     arms = {}
     for i, (node, (x, y, yaw)) in enumerate(zip(plan.nodes, centres, strict=True)):
         if side not in node.sides:
             continue
-        sine, cosine = turn_of(yaw)
-        away = sizes[i].mouth if sizes[i] else start
-        line = straight_line(x - side * away * sine, y + side * away * cosine, yaw + side * PI / 2, length)
+        away = sizes[i].mouth if sizes[i] else node.reach(cross.left_kerb, kerb, corner)
+        direction = yaw + side * PI / 2 + node.skew
+        sine, cosine = turn_of(direction)
+        line = straight_line(x + away * cosine, y + away * sine, direction, length)
         arms[i] = network.add_road(line, cross)
     if not plan.block:
         return arms, []
     half = cross.left_kerb + corner + CROSSWALK_SETBACK
     yaw = centres[0][2]
     sine, cosine = turn_of(yaw)
-    away = start + length + half  # from the corridor's reference line to that of the parallel street
+    away = kerb + corner + CROSSWALK_SETBACK + length + half  # from the corridor's reference line to that of the parallel street
     nodes = [(x - side * away * sine, y + side * away * cosine) for x, y, _ in centres]
     stub = draw.uniform(40.0, 70.0)
     x, y = nodes[0]

@@ -52,13 +52,13 @@ def crossing(draw: Draw, lanes: int | None, parking: str | None) -> Street:
 def four_way(draw: Draw, lanes: int | None, parking: str | None) -> Street:
     """A crossing without lights: the side streets give way."""
     profile, cross = draw_profiles(draw, lanes or draw.choice((1, 1, 2)), parking)
-    return _junction_ahead("four_way", Node(PRIORITY, BOTH), profile, cross, draw)
+    return _junction_ahead("four_way", Node(PRIORITY, BOTH, _skew(draw)), profile, cross, draw)
 
 
 def t_junction(draw: Draw, lanes: int | None, parking: str | None) -> Street:
     """A side street on one side, with lights or giving way."""
     profile, cross = draw_profiles(draw, lanes, parking)
-    node = Node(draw.choice((PRIORITY, PRIORITY, LIGHTS)), draw.choice((ON_LEFT, ON_RIGHT)))
+    node = Node(draw.choice((PRIORITY, PRIORITY, LIGHTS)), draw.choice((ON_LEFT, ON_RIGHT)), _skew(draw))
     return _junction_ahead("t_junction", node, profile, cross, draw)
 
 
@@ -73,7 +73,7 @@ def narrow(draw: Draw, lanes: int | None, parking: str | None) -> Street:
     width, shoulder = draw.uniform(2.75, 3.1), draw.uniform(0.2, 0.4)
     strips = draw.uniform(2.1, 2.4), draw.uniform(2.1, 2.4)
     profile = RoadProfile(1, 1, width, SPEED_LIMITS[0], *strips, shoulder, draw.uniform(2.0, 3.0))
-    cross = replace(profile, lane_width=3.25, parking_right=0.0, parking_left=0.0, shoulder=0.5)
+    cross = replace(profile, lane_width=3.5, parking_right=0.0, parking_left=0.0, shoulder=0.6)
     yaw = draw.uniform(-PI, PI)
     lengths = (draw.uniform(50, 80), draw.uniform(170, 230), draw.uniform(110, 150))
     nodes = tuple(Node(PRIORITY, draw.choice((BOTH, ON_LEFT, ON_RIGHT))) for _ in range(2))
@@ -94,7 +94,11 @@ def blocks(draw: Draw, lanes: int | None, parking: str | None) -> Street:
 
 
 def _any_node(draw: Draw) -> Node:
-    return Node(draw.choice((LIGHTS, PRIORITY)), draw.choice((BOTH, BOTH, ON_LEFT, ON_RIGHT)))
+    return Node(draw.choice((LIGHTS, PRIORITY)), draw.choice((BOTH, BOTH, ON_LEFT, ON_RIGHT)), _skew(draw))
+
+
+def _skew(draw: Draw) -> float:
+    return draw.uniform(-0.25, 0.25) if draw.chance(0.5) else 0.0
 
 
 def _one_lane(draw: Draw, parking: str | None) -> tuple[RoadProfile, RoadProfile]:
