@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from worldengine_envs.city.exact import Draw, sin_cos, turn_of
-from worldengine_envs.city.junctions import CROSSWALK_SETBACK, add_crosswalk, make_arm
+from worldengine_envs.city.junctions import add_crosswalk, make_arm
 from worldengine_envs.city.lines import Line, connectors
 from worldengine_envs.city.network import (
     AROUND,
@@ -117,9 +117,9 @@ def _sectors(network: Network, arms: list[Arm], until: list[float], lanes: list[
     for i, (arm, other) in enumerate(zip(arms, following, strict=True)):
         left, right = arm.kerbs[1], other.kerbs[0]
         edge, edge2 = left - 0.5 * arm.road.profile.lane_width, -right - 0.5 * other.road.profile.lane_width
-        ring = [arm.point(0.0, -JOINT), arm.point(0.0, left), arm.point(-CROSSWALK_SETBACK, left)]
-        after = [other.point(-CROSSWALK_SETBACK, right), other.point(0.0, right), other.point(0.0, 0.0)]
-        entry = paths[i].shifted(-(edge + u * (outside - edge)))[4::2]
-        leaving = paths[len(arms) + i].shifted(-(edge2 + u[::-1] * (outside - edge2)))[:-4:2]
+        ring = [arm.point(0.0, -JOINT), arm.point(0.0, left)]
+        after = [other.point(0.0, right), other.point(0.0, 0.0)]
+        entry = paths[i].shifted(-(edge + u * (outside - edge)))[1::2]
+        leaving = paths[len(arms) + i].shifted(-(edge2 + u[::-1] * (outside - edge2)))[1::2]
         sectors.append(np.concatenate((ring, entry, lanes[i].shifted(-outside)[1:-1], leaving, after, islands[i].xy[::-1])))
     return sectors
