@@ -136,6 +136,18 @@ def test_what_may_be_missing_may_be_missing(tmp_path):
     assert [w.start_step for w in cut_windows(r).scenarios] == [15, 35]
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_step_that_comes_twice_counts_once(tmp_path):
+    log = straight_log()
+    for one in log["tracks"].values():
+        for name, values in one["state"].items():
+            one["state"][name] = np.insert(values, 30, values[30], axis=0)
+    log["metadata"]["ts"] = np.insert(log["metadata"]["ts"], 30, log["metadata"]["ts"][30])
+    r = read(write_tfrecord(tmp_path / "a", scenario_message(log)))
+    assert r.tracks.steps == 101 and "duplicate_steps_dropped" in r.origin.derived
+    assert np.allclose(r.tracks.state[0, :, 0], 0.8 * np.arange(101))
+
+
 def test_the_ego_may_stand_in_any_row(tmp_path):
     log = straight_log()
     log["tracks"] = dict(reversed(log["tracks"].items()))

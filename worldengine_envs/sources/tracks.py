@@ -87,7 +87,7 @@ def build_tracks(raw: list[RawTrack], grid: np.ndarray, sample_s: float, derived
 
 def _resample(track: RawTrack, grid, max_gap, derived):
     """Returns state (steps, 5), size (steps, 3), valid (steps,) of one track, or None if it has no step."""
-    keep = np.concatenate([[True], np.diff(track.time) > 1e-6])  # duplicate steps: the first one counts
+    keep = _first_of_each(track.time)
     if not keep.all():
         derived.add("duplicate_steps_dropped")
     time, xy = track.time[keep], track.xy[keep]
@@ -196,6 +196,10 @@ def clean_ego(track: RawTrack, derived: set[str]) -> RawTrack:
     too short, and the path may jump where the source changes. A step more than 0.8 m off the median of its 11 neighbours ends the
     usable part (the longest one is kept). Where steps imply more than 12 m/s2, a parabola over 1.1 s replaces each position.
     """
+    keep = _first_of_each(track.time)
+    if not keep.all():
+        derived.add("duplicate_steps_dropped")
+        track = _cut(track, keep)
     step = np.diff(track.xy, axis=0)
     dt = np.diff(track.time)
     if len(step) < 11:
@@ -219,7 +223,12 @@ def clean_ego(track: RawTrack, derived: set[str]) -> RawTrack:
     return track
 
 
-def _cut(track: RawTrack, part: slice) -> RawTrack:
+def _first_of_each(time: np.ndarray) -> np.ndarray:
+    """Returns (n,) bool: the samples (n,) [s] that count; of several at one time it is the first."""
+    return np.concatenate([[True], np.diff(time) > 1e-6])
+
+
+def _cut(track: RawTrack, part: slice | np.ndarray) -> RawTrack:
     return RawTrack(
         track.token,
         track.type,
