@@ -159,17 +159,17 @@ def _add_side_street(filler: _Filler, arm: Arm, density: float, calm: bool, avoi
     for lane in arm.lanes_in:
         if lane in avoid:
             continue
-        paths = _ways(scene, lane, 0, calm, avoid)
+        first = lane_path(network, lane, (draw.choice((STRAIGHT, LEFT, RIGHT)),))
+        path = scene.add_path(first)
         stop = network.lanes[lane].length
-        path = draw.choice(paths)
-        if calm and scene.gives_way(scene.paths[path].lanes[1]):
+        if calm and scene.gives_way(first.lanes[1]):
             for car in _queued(scene, path, stop, draw.integer(0, 2)):  # they see the ego and wait
                 car.s, car.scripted = np.full(STEPS, car.s[0]), True
-        elif scene.faces_red(scene.paths[path].lanes[1], 0.0) and draw.chance(0.7):
+        elif scene.faces_red(first.lanes[1], 0.0) and draw.chance(0.7):
             _queued(scene, path, stop, draw.integer(1, 2))
-        else:
+        elif not (calm and avoid.intersection(first.lanes)):
             gap = (1.5 / density, 4.0 / density)
-            filler.flow(paths, max(5.0, stop - 80.0), stop - 8.0, speed * draw.uniform(0.8, 1.0), gap, 0.15)
+            filler.flow([path], max(5.0, stop - 80.0), stop - 8.0, speed * draw.uniform(0.8, 1.0), gap, 0.15)
     for lane in arm.lanes_out:
         if lane in avoid:
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -23,10 +24,13 @@ class Line:
     sine: np.ndarray  # of the yaw
     cosine: np.ndarray
 
-    @property
+    @cached_property
     def table(self) -> np.ndarray:
         """(7, points) all columns, in the order of the fields."""
-        return np.stack((self.s, self.x, self.y, self.yaw, self.curvature, self.sine, self.cosine))
+        table = np.empty((7, len(self.s)))
+        table[0], table[1], table[2], table[3], table[4] = self.s, self.x, self.y, self.yaw, self.curvature
+        table[5], table[6] = self.sine, self.cosine
+        return table
 
     @property
     def length(self) -> float:
@@ -35,7 +39,9 @@ class Line:
     @property
     def xy(self) -> np.ndarray:
         """(points, 2) x, y [m]."""
-        return np.stack((self.x, self.y), axis=1)
+        xy = np.empty((len(self.s), 2))
+        xy[:, 0], xy[:, 1] = self.x, self.y
+        return xy
 
     def ends(self) -> Line:
         """Returns the line through the first and the last point."""

@@ -19,7 +19,7 @@ ATTEMPTS = 60
 LEFT_HAND = 0.3  # share of seeds with traffic on the left
 TYPE_TAGS = {"pedestrian": AgentType.PEDESTRIAN, "cyclist": AgentType.BICYCLE}  # of those with a part in the story
 MOST_AGENTS = 64  # ego included
-LEAST_AGENTS = 34  # where the street has room for them
+LEAST_AGENTS = 38  # where the street has room for them
 POSITION, ANGLE = 3, 4  # decimals kept: 1 mm, 1e-4 rad
 LICENCE = "Apache-2.0"
 

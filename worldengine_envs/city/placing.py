@@ -119,6 +119,20 @@ def place(points, offsets, path, s, v, moves, waves, axle, state, turn):
 
 
 @njit(cache=True, nogil=True)
+def place_walkers(xy, yaw, state, turn):
+    """Writes the boxes of what is given by positions (agents, steps, 2) [m] and yaw (agents, steps) [rad]; see ``place``."""
+    count, steps = yaw.shape
+    for i in range(count):
+        for k in range(steps):
+            sine, cosine = _turn(yaw[i, k])
+            last, following = max(k - 1, 0), max(k, 1)
+            state[i, k, 0], state[i, k, 1], state[i, k, 2] = xy[i, k, 0], xy[i, k, 1], yaw[i, k]
+            state[i, k, 3] = (xy[i, following, 0] - xy[i, last, 0]) / STEP
+            state[i, k, 4] = (xy[i, following, 1] - xy[i, last, 1]) / STEP
+            turn[i, k, 0], turn[i, k, 1] = cosine, sine
+
+
+@njit(cache=True, nogil=True)
 def speed_limits(line, lateral_acceleration, braking, limit):
     """Writes (metres,) the speed [m/s] that the bends of a path (7, points) allow at each metre, with braking before them."""
     row = 0

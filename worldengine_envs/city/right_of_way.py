@@ -161,12 +161,6 @@ def ways_of(scene) -> Ways:
         where[p, rows] = path.starts
         before[rows[1:]] = rows[:-1]
     rank, waits = _ranks(scene, list(number))
-    connector = np.array([bool(network.movement[lane]) for lane in number])
-    points, offsets = tables([network.lanes[lane].table for lane in number])
-    zone_of, zone_with, kind = np.zeros(len(number) + 1, np.int64), np.zeros(4096, np.int64), np.zeros(4096, np.int8)
-    zone = np.empty((4096, 4))
-    room = np.empty((len(number), SAMPLES, 2))
-    count = find_zones(points, offsets, connector, before, room, zone_of, zone_with, zone, kind)
     block_of, block = _blocks(scene)
     stops = [scene.stop_lines(path) for path in paths]
     width = max(1, max(len(stop) for stop in stops))
@@ -175,8 +169,17 @@ def ways_of(scene) -> Ways:
         for q, (s, group) in enumerate(stop):
             stop_s[p, q], stop_group[p, q] = s, group
     limit = np.array(scene.tables)
-    zones = zone_of, zone_with[:count], zone[:count], kind[:count]
-    return Ways(lanes, starts, where, rank, waits, *zones, limit, stop_s, stop_group, block_of, block)
+    return Ways(lanes, starts, where, rank, waits, *_zones(network, number, before), limit, stop_s, stop_group, block_of, block)
+
+
+def _zones(network, lanes: dict[int, int], before: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Returns zone_of, zone_with, zone, zone_kind of ``Ways`` for these rows of the network."""
+    connector = np.array([bool(network.movement[lane]) for lane in lanes])
+    points, offsets = tables([network.lanes[lane].table for lane in lanes])
+    zone_of, zone_with, kind = np.zeros(len(lanes) + 1, np.int64), np.zeros(4096, np.int64), np.zeros(4096, np.int8)
+    zone, room = np.empty((4096, 4)), np.empty((len(lanes), SAMPLES, 2))
+    count = find_zones(points, offsets, connector, before, room, zone_of, zone_with, zone, kind)
+    return zone_of, zone_with[:count], zone[:count], kind[:count]
 
 
 def tables(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

@@ -14,7 +14,7 @@ PERPENDICULAR = 4.0  # a strip wider than this holds bays across the road [m]
 PARKED = ((4.5, 1.85, 1.5), (4.2, 1.78, 1.48), (3.9, 1.7, 1.5), (4.8, 1.88, 1.65))  # length, width, height [m]
 MOST_ON_A_SIDE = 9  # cars parked on one side of one road
 AHEAD, NEAR = 50.0, 130.0  # [m]: how far ahead of the ego the middle of the scene lies, and how near junctions are to it
-MORE = 12.0  # people for each 100 m of pavement, at most, where a scene is to be fuller
+MORE = 16.0  # people for each 100 m of pavement, at most, where a scene is to be fuller
 
 
 def stretches(scene: Scene) -> list[tuple[Road, float, float]]:
@@ -142,11 +142,17 @@ def _add_people(scene: Scene, road: Road, side: float, kerb: float, places: list
     s = np.array(places).reshape(count, 1)
     s = s - np.minimum(0.0, s + np.minimum(travel[:, :1], travel[:, -1:]) - 2.0)  # nobody walks past the ends
     s = s - np.maximum(0.0, s + np.maximum(travel[:, :1], travel[:, -1:]) - road.line.length + 2.0)
-    x, y, yaw = ground(road, s + travel, left)
+    xy = np.empty((count, STEPS, 2))
+    if np.any(road.line.curvature):
+        xy[:, :, 0], xy[:, :, 1], yaw = ground(road, s + travel, left)
+    else:  # the same in fewer steps
+        line, along = road.line, s + travel
+        sine, cosine, yaw = line.sine[0], line.cosine[0], np.full((count, STEPS), line.yaw[0])
+        xy[:, :, 0], xy[:, :, 1] = line.x[0] + along * cosine - left * sine, line.y[0] + along * sine + left * cosine
     for i, pace in enumerate(paces):
-        heading = yaw[i] + (draw.uniform(-PI, PI) if pace == 0.0 else PI if pace < 0.0 else 0.0)
+        yaw[i] += draw.uniform(-PI, PI) if pace == 0.0 else PI if pace < 0.0 else 0.0
         size = (draw.uniform(0.5, 0.8), draw.uniform(0.5, 0.75), draw.uniform(1.5, 1.9))
-        scene.walkers.append(Walker(np.stack((x[i], y[i]), axis=1), heading, size))
+        scene.walkers.append(Walker(xy[i], yaw[i], size))
 
 
 def add_crossers(scene: Scene, probability: float, skip: tuple[int, ...] = ()) -> None:

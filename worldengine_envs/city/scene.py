@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from worldengine_envs.city.driving import FRONT, RED, STEP, drive, overlaps
-from worldengine_envs.city.exact import Draw, arctan2, interpolate, sin_cos
+from worldengine_envs.city.exact import Draw, arctan2, interpolate
 from worldengine_envs.city.network import ENTRY, LIGHTS, Junction
-from worldengine_envs.city.placing import place
+from worldengine_envs.city.placing import place, place_walkers
 from worldengine_envs.city.right_of_way import ways_of
 from worldengine_envs.city.streets import LanePath, Street, speed_table
 from worldengine_envs.scenario.types import HISTORY_STEPS, AgentType, LightState
@@ -118,7 +118,7 @@ class Scene:
         for i, car in enumerate(cars):
             if not car.scripted:
                 car.s, car.v, car.scripted = s[i], v[i], True
-        self.vehicles = [car for car in cars if not self._runs_red(car)]
+        self.vehicles = [car for car in cars if car.name == "runner" or not self._runs_red(car)]
         if self.vehicles[0] is not cars[0]:
             raise Unfit("the ego would run a red light")
 
@@ -172,13 +172,9 @@ class Scene:
         path = np.array([car.path for car in self.vehicles], dtype=np.int64)
         axle = np.array([AXLE_TO_CENTER * car.size[0] for car in self.vehicles])
         place(np.concatenate(tables, axis=1), offsets, path, s, v, moves, waves, axle, state[:count], turn[:count])
-        for i, walker in enumerate(self.walkers):
-            state[count + i, :, :2], state[count + i, :, 2] = walker.xy, walker.yaw
-            state[count + i, 1:, 3:] = np.diff(walker.xy, axis=0) / STEP
-            state[count + i, 0, 3:] = state[count + i, 1, 3:]
         if self.walkers:
-            sine, cosine = sin_cos(state[count:, :, 2])
-            turn[count:, :, 0], turn[count:, :, 1] = cosine, sine
+            xy, yaw = np.array([w.xy for w in self.walkers]), np.array([w.yaw for w in self.walkers])
+            place_walkers(xy, yaw, state[count:], turn[count:])
         size = np.array([o.size for o in (*self.vehicles, *self.walkers)])
         return state, turn, size
 
