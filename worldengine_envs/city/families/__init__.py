@@ -1,6 +1,6 @@
 """Families of driving by name: functions (draw, difficulty in [0, 1]) -> Scene that raise ``Unfit`` where a draw fails."""
 
-from worldengine_envs.city.families import common, manoeuvres, pedestrians, vehicles_ahead
+from worldengine_envs.city.families import common, cyclists, manoeuvres, pedestrians, vehicles_ahead, vehicles_backing
 
 COMMON = {
     "lane_follow": common.lane_follow,
@@ -16,5 +16,8 @@ RARE = {
     "jaywalker": pedestrians.jaywalker,
     "occluded_pedestrian": pedestrians.occluded_pedestrian,
     "child_between_cars": pedestrians.child_between_cars,
+    "cyclist_swerve": cyclists.cyclist_swerve,
+    "cyclist_at_turn": cyclists.cyclist_at_turn,
+    "backing_out": vehicles_backing.backing_out,
 }
 FAMILIES = COMMON | RARE

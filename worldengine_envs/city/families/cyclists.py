@@ -6,7 +6,7 @@ import numpy as np
 
 from worldengine_envs.city.contact import FRONT_OVERHANG
 from worldengine_envs.city.exact import Draw, arctan, sin_cos
-from worldengine_envs.city.families.people import LATEST, standing, underway
+from worldengine_envs.city.families.people import LATEST, Pace, standing, underway
 from worldengine_envs.city.families.story import begin
 from worldengine_envs.city.network import PI, RIGHT, STRAIGHT, Arm
 from worldengine_envs.city.scene import START, STEP, STEPS, Scene, Unfit, Walker
@@ -79,12 +79,12 @@ def cyclist_at_turn(draw: Draw, difficulty: float) -> Scene:
     begins, end = path.starts[2 * street.main + 1 : 2 * street.main + 3]
     cells = begins + 0.25 * np.arange(int(4.0 * (end - begins)))
     yaw = path.line.at(cells)[2]
-    start = float(cells[np.searchsorted(yaw[0] - yaw, 0.26 + 0.12 * difficulty + draw.uniform(0.0, 0.1))])  # is turning already
-    speed = min(draw.uniform(3.8, 5.5), 1.1 * float(speed_table(path.line)[int(start)]))
+    start = float(cells[np.searchsorted(yaw[0] - yaw, 0.27 + 0.1 * difficulty + draw.uniform(0.0, 0.1))])  # is turning already
+    speed = min(draw.uniform(4.4, 5.8), 1.15 * float(speed_table(path.line)[int(start)]))
     scene = begin(street, draw, lane, start - path.starts[2 * street.main], speed, ways)
     scene.vehicles[0].desired = street.road.profile.speed_limit * draw.uniform(0.75, 1.0)
     lead = draw.uniform(0.8, 1.5) - 2.0 * difficulty  # of the cyclist, when both are there
-    scene.walkers.append(_over_mouth(scene, arm, speed, draw.uniform(2.3, 3.2) + 2.8 * difficulty, lead))
+    scene.walkers.append(_over_mouth(scene, arm, speed, draw.uniform(2.2, 3.2) + 2.8 * difficulty, lead))
     if not meets(scene, speed, scene.vehicles[0].desired):
         raise Unfit("the cyclist does not meet the ego")
     return solve(scene, difficulty)
@@ -103,7 +103,13 @@ def _over_mouth(scene: Scene, arm: Arm, speed: float, pace: float, lead: float) 
     if not 0 < k < len(t):
         raise Unfit("the ego's front does not come over the crosswalk")
     way = draw.choice((1.0, 1.0, -1.0))  # 1: the way that the ego has come
-    along = way * left[k] + lead + pace * (TIMES - t[k])  # [m] across the mouth, in the cyclist's direction
+    since = TIMES - t[k]
+    gone = pace * since
+    if draw.chance(0.6):  # has set out a moment ago, still getting faster
+        motion = Pace.of([(90.0, pace + 1.5, 0.0)], draw.uniform(1.2, 2.2))
+        before = draw.uniform(2.5, 6.0)  # [m] up to there
+        gone = motion.at(since + motion.time(before)) - before
+    along = way * left[k] + lead + gone  # [m] across the mouth, in the cyclist's direction
     # comes from beside the main road, and goes back there
     line, (right_kerb, left_kerb) = street.road.line, arm.kerbs
     beside = (arm.pose[0] - line.x[-1]) * line.sine[-1] - (arm.pose[1] - line.y[-1]) * line.cosine[-1]

@@ -25,7 +25,7 @@ ROADS = ("straight", "curved", "crossing", "four_way", "t_junction", "narrow", "
 PARKED = ("straight", "crossing", "four_way", "t_junction", "narrow", "blocks")
 VANS = ((5.4, 2.0, 2.5), (5.9, 2.05, 2.6), (4.8, 1.9, 1.9), (5.1, 1.95, 1.8), (4.6, 1.88, 1.66))  # too high to look over
 CARS = ((4.5, 1.85, 1.5), (4.2, 1.78, 1.48), (4.8, 1.88, 1.65), (3.9, 1.7, 1.5))
-WALKING, RUNNING = (0.8, 2.7), (1.9, 3.6)  # paces of grown-ups and children [m/s]
+WALKING, RUNNING = (0.8, 2.7), (1.5, 3.6)  # paces of grown-ups and children [m/s]
 
 
 def jaywalker(draw: Draw, difficulty: float) -> Scene:
@@ -135,7 +135,7 @@ def _place_to_pause(scene: Scene, side: float, target: float, notice: float, pac
     pauses = [side * place for place in (*((0.5 + k) * width + 0.3 for k in range(lanes)), off_lanes)]
     paces = [min(max(pace_for(abs(place - target), notice, 2.0), WALKING[0]), WALKING[1]) for place in pauses]
     times = [abs(place - target) / pace + 0.25 * pace for place, pace in zip(pauses, paces, strict=True)]
-    best = min(range(len(pauses)), key=lambda k: abs(times[k] - notice))
+    best = min(range(len(pauses)), key=lambda k: abs(times[k] - notice) + abs(paces[k] - pace))
     return pauses[best], paces[best]
 
 

@@ -41,7 +41,7 @@ def moment(scene: Scene, difficulty: float) -> Moment:
     speed = float(ego.v[0])
     ease = 1.0 - difficulty
     notice = speed / (2.0 * BRAKING) + REACTION + ease * (0.1 * speed + 1.3) + draw.uniform(0.0, 0.3)
-    warning = speed / 12.0 + 1.2 * ease - 0.3 + draw.uniform(-0.15, 0.15)
+    warning = speed / 12.0 + 1.6 * ease - 0.3 + draw.uniform(-0.15, 0.15)
     contact = min(max(notice + draw.uniform(0.0, 0.9), 2.0), LATEST)
     contact = STEP * round(contact / STEP)
     s = float(ego.s[0]) + (START * STEP + contact) * speed + FRONT_OVERHANG
@@ -53,7 +53,7 @@ def underway(draw: Draw, kinds: tuple[str, ...], parking: str | None = None, out
     street = make_street(draw.choice(kinds), draw, parking=parking)
     last = len(street.road.forward) - 1
     lane = last if outermost else draw.integer(0, last)
-    speed = street.road.profile.speed_limit * draw.uniform(0.75, 1.0)
+    speed = street.road.profile.speed_limit * draw.uniform(0.8, 1.0)
     most = street.road.line.length - JUNCTION - FRONT_OVERHANG - LATEST * speed - 1.0
     if most < 3.0:
         raise Unfit("the road is too short for its speed")
