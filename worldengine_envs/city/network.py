@@ -219,9 +219,13 @@ class Network:
         p, w = profile, profile.lane_width
         bent = bool(np.any(line.curvature))
         ends = line if bent else line.ends()
+        edges: dict[float, np.ndarray] = {}  # by offset: lanes side by side share theirs
 
         def ring(a: float, b: float) -> np.ndarray:
-            return np.concatenate((ends.shifted(a), ends.shifted(b)[::-1]))
+            for left in (a, b):
+                if left not in edges:
+                    edges[left] = ends.shifted(left)
+            return np.concatenate((edges[a], edges[b][::-1]))
 
         surface = ring(p.right_kerb, p.left_kerb)  # a little longer than the road, so that no slit is left at junctions
         last = len(ends.s) - 1
