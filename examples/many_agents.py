@@ -33,10 +33,10 @@ class Settings:
     """How many scenarios of the split are driven; each takes a moment to make."""
     worlds: int = 8
     """Episodes driven in each iteration."""
-    iterations: int = 50
+    iterations: int = 40
     epochs: int = 4
-    batch_size: int = 1024
-    learning_rate: float = 1e-3
+    batch_size: int = 512
+    learning_rate: float = 2e-3
     gae_lambda: float = 0.95
     clip: float = 0.2
     value_coef: float = 0.5
