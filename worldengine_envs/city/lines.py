@@ -169,12 +169,11 @@ def connectors(start: np.ndarray, end: np.ndarray, bends=None, pulls=None, point
 
 def join(lines: list[Line]) -> Line:
     """Returns one line through lines that follow each other end to start."""
-    columns = [[line.s, line.x, line.y, line.yaw, line.curvature, line.sine, line.cosine] for line in lines]
-    length = lines[0].length
-    for k in range(1, len(lines)):
-        turn = 6.283185307179586 * np.rint((columns[k - 1][3][-1] - lines[k].yaw[0]) / 6.283185307179586)
-        columns[k] = [a[1:] for a in columns[k]]
-        columns[k][0] = columns[k][0] + length
-        columns[k][3] = columns[k][3] + turn
-        length += lines[k].length
-    return Line(*(np.concatenate(a) for a in zip(*columns, strict=True)))
+    table = np.concatenate([lines[0].table, *(line.table[:, 1:] for line in lines[1:])], axis=1)
+    end = len(lines[0].s)
+    for line in lines[1:]:
+        part = table[:, end : end + len(line.s) - 1]
+        part[0] += table[0, end - 1]
+        part[3] += 6.283185307179586 * np.rint((table[3, end - 1] - line.yaw[0]) / 6.283185307179586)
+        end += len(line.s) - 1
+    return Line(*table)

@@ -19,7 +19,7 @@ ATTEMPTS = 60
 LEFT_HAND = 0.3  # share of seeds with traffic on the left
 TYPE_TAGS = {"pedestrian": AgentType.PEDESTRIAN, "cyclist": AgentType.BICYCLE}  # of those with a part in the story
 MOST_AGENTS = 64  # ego included
-LEAST_AGENTS = 38  # where the street has room for them
+LEAST_AGENTS, SPARE = 33, 6  # where the street has room for them
 POSITION, ANGLE = 3, 4  # decimals kept: 1 mm, 1e-4 rad
 LICENCE = "Apache-2.0"
 
@@ -42,8 +42,7 @@ def make_scenario(family: str, seed: int) -> Scenario:
             scene = FAMILIES[family](Draw(family, seed, attempt), difficulty)
         except Unfit:
             continue
-        if background.fill(scene, LEAST_AGENTS):
-            scene.prune()
+        _fill(scene)
         scene.trim(MOST_AGENTS)
         scenario = assemble(scene, family, seed, difficulty)
         scenario.parent["attempts"] = attempt + 1
@@ -51,6 +50,14 @@ def make_scenario(family: str, seed: int) -> Scenario:
             return replace(mirrored(scenario), tags=(*scenario.tags, "left_hand"))
         return scenario
     raise DataError(f"no fitting scene in {ATTEMPTS} attempts", scenario=f"{family}_{seed:03d}", remedy="Take another seed")
+
+
+def _fill(scene: Scene) -> None:
+    """Adds people until there are enough agents; some may be in each other's way, so twice if need be."""
+    for _ in range(2):
+        if len(scene.vehicles) + len(scene.walkers) < LEAST_AGENTS:
+            background.fill(scene, LEAST_AGENTS + SPARE)
+            scene.prune()
 
 
 def assemble(scene: Scene, family: str, seed: int, difficulty: float) -> Scenario:

@@ -13,6 +13,7 @@ from worldengine_envs.scenario.types import AgentType
 PERPENDICULAR = 4.0  # a strip wider than this holds bays across the road [m]
 PARKED = ((4.5, 1.85, 1.5), (4.2, 1.78, 1.48), (3.9, 1.7, 1.5), (4.8, 1.88, 1.65))  # length, width, height [m]
 MOST_ON_A_SIDE = 9  # cars parked on one side of one road
+SIDE_STREET = 45.0  # of its length that the ego sees [m]
 AHEAD, NEAR = 50.0, 130.0  # [m]: how far ahead of the ego the middle of the scene lies, and how near junctions are to it
 MORE = 16.0  # people for each 100 m of pavement, at most, where a scene is to be fuller
 
@@ -21,22 +22,27 @@ def stretches(scene: Scene) -> list[tuple[Road, float, float]]:
     """Returns (road, from, to [m of arclength]) of what the ego passes or sees: its roads, and the side streets' first metres."""
     street, ego = scene.street, scene.vehicles[0]
     path, here = scene.paths[ego.path], float(ego.s[0])
-    road_of = {lane: road for road in street.network.roads for lane in road.forward}
-    near = []
+    road_of = {lane: road for road in street.network.roads for lane in (*road.forward, *road.backward)}
+    near, seen = [], set()
     for lane, start in zip(path.lanes, path.starts, strict=True):
         road = road_of.get(lane)
         if road is not None:
-            low, high = max(0.0, here - 30.0 - start), min(road.line.length, here + 150.0 - start)
+            length = road.line.length
+            low, high = max(0.0, here - 30.0 - start), min(length, here + 150.0 - start)
+            if lane in road.backward:
+                low, high = length - high, length - low
             if high - low > 10.0:
                 near.append((road, low, high))
-    roads = {id(road) for road, _, _ in near}
+                seen.add(id(road))
     for junction in junctions_near(scene):
         if junction.kind == JOINED:
             continue
-        arms = [arm for arm in junction.arms if id(arm.road) not in roads and arm.road not in street.corridor]
-        for arm in arms:
+        for arm in junction.arms:
             length = arm.road.line.length
-            near.append((arm.road, max(0.0, length - 45.0), length) if arm.at_end else (arm.road, 0.0, min(45.0, length)))
+            reach = min(SIDE_STREET, length)
+            if id(arm.road) not in seen:
+                seen.add(id(arm.road))
+                near.append((arm.road, length - reach, length) if arm.at_end else (arm.road, 0.0, reach))
     return near
 
 
@@ -106,11 +112,9 @@ def add_pavements(scene: Scene, per_100_m: float) -> None:
                 _add_people(scene, road, side, kerb, [draw.uniform(low, high) for _ in range(count)])
 
 
-def fill(scene: Scene, least: int) -> bool:
-    """Adds people on pavements until there are ``least`` agents, as far as there is room; returns whether it added any."""
+def fill(scene: Scene, least: int) -> None:
+    """Adds people on pavements until there are ``least`` agents, or as many as the pavements are good for."""
     missing = least - len(scene.vehicles) - len(scene.walkers)
-    if missing <= 0:
-        return False
     draw = scene.draw
     near = [(road, *way, low, high) for road, low, high in stretches(scene) for way in pavements(scene, road)]
     total = sum(high - low for *_, low, high in near)
@@ -121,7 +125,6 @@ def fill(scene: Scene, least: int) -> bool:
         missing -= count
         if count:
             _add_people(scene, road, side, kerb, [draw.uniform(low, high) for _ in range(count)])
-    return True
 
 
 def pavements(scene: Scene, road: Road) -> list[tuple[float, float]]:

@@ -7,19 +7,26 @@ import numpy as np
 from worldengine_envs.city import background
 from worldengine_envs.city.driving import RED, YELLOW
 from worldengine_envs.city.exact import Draw
-from worldengine_envs.city.families.story import KINDS, begin, finish, follower, human
-from worldengine_envs.city.network import LEFT, RIGHT, STRAIGHT
-from worldengine_envs.city.scene import START, STEPS, Scene, Unfit, axis
-from worldengine_envs.city.streets import lane_path, make_street, speed_table
+from worldengine_envs.city.families.story import begin, finish, follower, human
+from worldengine_envs.city.network import LEFT, LIGHTS, RIGHT, STRAIGHT
+from worldengine_envs.city.scene import START, STEP, STEPS, Scene, Unfit, axis
+from worldengine_envs.city.streets import Street, lane_path, make_street, speed_table
 from worldengine_envs.scenario.types import LightState
+
+ANYWHERE = ("straight", "straight", "curved", "crossing", "four_way", "t_junction", "narrow", "blocks", "merge", "lane_drop")
+
+
+def room_behind(street: Street, speed: float) -> float:
+    """Returns how far from the beginning of the main road the ego has to start [m] to have a road before the start."""
+    return 0.0 if street.main else speed * START * STEP
 
 
 def lane_follow(draw: Draw, difficulty: float) -> Scene:
     """Drives along a lane, perhaps with a car far ahead."""
-    street = make_street(draw.choice(KINDS), draw)
+    street = make_street(draw.choice(ANYWHERE), draw)
     lane = draw.integer(0, len(street.road.forward) - 1)
     speed = street.road.profile.speed_limit * draw.uniform(0.8, 1.0)
-    scene = begin(street, draw, lane, draw.uniform(10.0, 60.0), speed)
+    scene = begin(street, draw, lane, room_behind(street, speed) + draw.uniform(10.0, 60.0), speed)
     ego = scene.vehicles[0]
     ego.wander = human(draw)
     if draw.chance(0.4):
@@ -31,11 +38,11 @@ def lane_follow(draw: Draw, difficulty: float) -> Scene:
 
 def car_following(draw: Draw, difficulty: float) -> Scene:
     """Follows a car whose speed varies, down to a stop where difficult."""
-    street = make_street(draw.choice(KINDS), draw)
+    street = make_street(draw.choice(ANYWHERE), draw)
     lane = draw.integer(0, len(street.road.forward) - 1)
     limit = street.road.profile.speed_limit
     speed = limit * draw.uniform(0.6, 0.95)
-    scene = begin(street, draw, lane, draw.uniform(10.0, 40.0), speed)
+    scene = begin(street, draw, lane, room_behind(street, speed) + draw.uniform(10.0, 40.0), speed)
     ego = scene.vehicles[0]
     ego.wander, ego.desired, ego.headway = human(draw), limit, draw.uniform(1.2, 1.9)
     gap = 3.0 + speed * draw.uniform(1.1, 2.2)
@@ -60,11 +67,12 @@ def car_following(draw: Draw, difficulty: float) -> Scene:
 
 
 def turn(draw: Draw, difficulty: float) -> Scene:
-    """Turns left or right at a crossing, on a green light of its own."""
-    street = make_street("crossing", draw)
-    movement = draw.choice((LEFT, RIGHT))
-    lane = 0 if movement == LEFT else len(street.road.forward) - 1
+    """Turns left or right at a junction; to the left the oncoming traffic mostly has red, else the ego finds a gap."""
+    street = make_street(draw.choice(("crossing", "crossing", "four_way", "t_junction")), draw)
     junction = street.junctions[street.main]
+    ways = [movement for movement in (LEFT, RIGHT) if junction.towards(street.road, movement)]
+    movement = draw.choice(ways)
+    lane = 0 if movement == LEFT else len(street.road.forward) - 1
     movements = (STRAIGHT,) * street.main + (movement,)
     away = draw.uniform(3.0, 45.0)  # from the start to the stop line
     path = lane_path(street.network, street.corridor[0].forward[lane], movements)
@@ -75,20 +83,27 @@ def turn(draw: Draw, difficulty: float) -> Scene:
     ego = scene.vehicles[0]
     ego.desired = street.road.profile.speed_limit
     ego.wander = human(draw)
-    exit_arm = junction.arms[1 if movement == LEFT else 3]
-    if movement == LEFT:  # the oncoming traffic waits
-        scene.lights[junction.arms[0].group] = RED
+    skip = []
+    if movement == LEFT and junction.kind == LIGHTS and draw.chance(0.6):  # the oncoming traffic waits
+        oncoming = junction.towards(street.road, STRAIGHT)
+        scene.lights[oncoming.group] = RED
+        skip.append(oncoming.group)
+    if not draw.chance(0.5 * difficulty):  # else people may cross the street into which the ego turns
+        skip.append(junction.towards(street.road, movement).group)
     follower(scene)
-    finish(scene, 0.4 + 0.6 * difficulty, 4.0, (exit_arm.group, junction.arms[0].group))
+    finish(scene, 0.4 + 0.6 * difficulty, 4.0, tuple(skip))
     return scene
 
 
 def stop_at_light(draw: Draw, difficulty: float) -> Scene:
     """Comes to a light that is or turns red; it may turn green again later."""
-    street = make_street("crossing", draw)
+    street = make_street(draw.choice(("crossing", "crossing", "t_junction", "blocks")), draw)
+    junction = street.junctions[street.main]
+    if junction.kind != LIGHTS:
+        street = make_street("crossing", draw)
+        junction = street.junctions[street.main]
     lane = draw.integer(0, len(street.road.forward) - 1)
     speed = street.road.profile.speed_limit * draw.uniform(0.75, 1.0)
-    junction = street.junctions[street.main]
     braking = speed * speed / (2.0 * (1.4 + 0.8 * difficulty))
     away = 5.0 + braking + speed * draw.uniform(0.5, 2.5)
     scene = begin(street, draw, lane, street.road.line.length - away, speed)
