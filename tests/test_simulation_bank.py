@@ -96,7 +96,7 @@ def test_growth_keeps_what_is_there():
         assert bank.add(straight_scenario([Agent(20 + i, 3.5, 6.0)], id=f"s{i}")) == i
     for name, array in kept.items():
         np.testing.assert_array_equal(getattr(bank.arrays, name)[: len(array)], array)
-    assert len(bank) == 40 and len(bank.arrays.map_index.origin) >= 40
+    assert len(bank) == 40 and len(bank.arrays.map_index.grid) >= 40
 
 
 def test_fields_of_a_scenario():
@@ -130,7 +130,7 @@ def test_what_cannot_be_compiled_is_refused():
     bank = ScenarioBank(4.0)
     with pytest.raises(DataError, match=r"vector_map.centerline.*1 values are not finite"):
         bank.add(replace(scenario, vector_map=replace(scenario.vector_map, centerline=line)))
-    assert bank.add(scenario) == 0 and len(bank.arrays.maps) == len(bank.arrays.map_index.origin) == 1  # nothing is left of it
+    assert bank.add(scenario) == 0 and len(bank.arrays.maps) == len(bank.arrays.map_index.grid) == 1  # nothing is left of it
 
 
 def test_a_table_is_bounded_before_it_is_allocated(monkeypatch):

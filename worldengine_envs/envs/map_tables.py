@@ -12,7 +12,7 @@ import numpy as np
 
 from worldengine_envs.scenario.types import Scenario, VectorMap
 from worldengine_envs.simulation.kernels import kernel
-from worldengine_envs.simulation.map_index import MAX_LANES_AT_POINT, is_drivable, lanes_at
+from worldengine_envs.simulation.map_index import DRIVABLE, MAX_LANES_AT_POINT, in_layers, lanes_at
 from worldengine_envs.simulation.tables import GrowingTable
 
 MAP_POINTS = 64  # lane points in an observation
@@ -162,16 +162,16 @@ def measure_room(index, m, points, out):
 @kernel
 def _reach(index, m, x, y, nx, ny):
     """How far one can go from (x, y) along a unit vector on the drivable area: steps of ROOM_STEP_M, then bisection to 1 cm [m]."""
-    if not is_drivable(index, m, x, y):
+    if not in_layers(index, m, DRIVABLE, x, y):
         return 0.0
     inside, outside = 0.0, ROOM_STEP_M
-    while is_drivable(index, m, x + outside * nx, y + outside * ny):
+    while in_layers(index, m, DRIVABLE, x + outside * nx, y + outside * ny):
         inside, outside = outside, outside + ROOM_STEP_M
         if inside >= MAX_ROOM_M:
             return MAX_ROOM_M
     while outside - inside > 0.01:
         middle = 0.5 * (inside + outside)
-        if is_drivable(index, m, x + middle * nx, y + middle * ny):
+        if in_layers(index, m, DRIVABLE, x + middle * nx, y + middle * ny):
             inside = middle
         else:
             outside = middle

@@ -43,12 +43,12 @@ def in_multiple_lanes(index, m, corners, scratch):
     for i in range(4):
         x, y = corners[i, 0], corners[i, 1]
         group = find_group(index, m, x, y)
-        if group < 0 or not (index.group_whole[group] | index.group_part[group]) & LANES:
+        if group < 0 or not (index.groups[group].whole | index.groups[group].part) & LANES:
             continue
-        for entry in range(index.group_entry[group], index.group_entry[group + 1]):
-            if not index.entry_layer[entry] & LANES or not in_entry(index, m, entry, x, y):
+        for entry in range(index.groups[group].entry, index.groups[group + 1].entry):
+            if not (1 << index.entries[entry].layer) & LANES or not in_entry(index, m, entry, x, y):
                 continue
-            polygon = index.entry_polygon[entry]
+            polygon = index.entries[entry].polygon
             slot = 0
             while slot < count and rows[slot] != polygon:
                 slot += 1

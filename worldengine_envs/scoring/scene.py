@@ -77,8 +77,8 @@ def track_bounds(boxes: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 def num_polygons(map_index: MapIndex, m: int) -> int:
     """Returns how many polygons map ``m`` has. Raises DataError where the index has no such map."""
-    if not 0 <= m < len(map_index.origin):
-        raise DataError(f"map {m} of an index with {len(map_index.origin)}", field="m")
+    if not 0 <= m < len(map_index.grid):
+        raise DataError(f"map {m} of an index with {len(map_index.grid)}", field="m")
     return int(map_index.polygon_offset[m + 1] - map_index.polygon_offset[m])
 
 

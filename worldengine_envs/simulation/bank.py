@@ -23,6 +23,7 @@ from worldengine_envs.simulation.tables import GrowingTable
 
 LOG, IDM, PLAN = 0, 1, 2  # who moves an agent: its log, the driver model along its own path, or a plan handed in
 MODES = {"log": LOG, "idm": IDM, "plan": PLAN}
+_LAST_MOVER = int(AgentType.BICYCLE)
 
 
 SCENARIO = np.dtype(
@@ -125,13 +126,15 @@ PATH_FIELDS = ("path_start", "path_count", "path_ds", "segment_start", "segment_
 NO_PATH = ((0, 0, 1.0, 0, 0, 0, 0), None)  # PATH_FIELDS; arclength by step
 
 
-def _headings(xy: np.ndarray) -> np.ndarray:
-    """Returns (points,) direction [rad] of a centreline at its points, that of the piece that begins there."""
-    if len(xy) < 2:
-        return np.zeros(len(xy))
-    steps = np.diff(xy, axis=0)
+def _headings(vector_map: VectorMap) -> np.ndarray:
+    """Returns (points,) direction [rad] of the centrelines at their points: that of the piece that begins there, or of the last."""
+    offsets = vector_map.centerline_offsets
+    steps = np.diff(vector_map.centerline, axis=0, append=0.0)
     yaw = np.arctan2(steps[:, 1], steps[:, 0])
-    return np.append(yaw, yaw[-1])
+    length = np.diff(offsets)
+    yaw[offsets[1:][length > 1] - 1] = yaw[offsets[1:][length > 1] - 2]
+    yaw[offsets[:-1][length == 1]] = 0.0
+    return yaw
 
 
 def start_speed_limit(scenario: Scenario) -> float:
@@ -220,8 +223,7 @@ class ScenarioBank:
         check_lanes(vector_map, scenario)
         row = self._maps.add(vector_map)
         tables, count = self._tables, vector_map.num_lanes
-        heading = np.concatenate([_headings(vector_map.lane_centerline(i)) for i in range(count)] or [np.zeros(0)])
-        points = tables["lane_point"].append(np.column_stack([vector_map.centerline, heading]))
+        points = tables["lane_point"].append(np.column_stack([vector_map.centerline, _headings(vector_map)]))
         lanes = np.zeros(count, LANE)
         lanes["polygon"], lanes["connector"] = vector_map.lane_polygon, vector_map.lane_is_connector
         lanes["limit"] = vector_map.lane_speed_limit
@@ -288,7 +290,7 @@ class ScenarioBank:
         tracks, k = scenario.tracks, scenario.start_step
         rows, ahead = np.zeros(len(tracks), AGENT), recording.valid[k:]
         rows["type"] = tracks.types
-        rows["mode"] = [self._mode(token, kind) for token, kind in zip(tracks.tokens, tracks.types, strict=True)]
+        rows["mode"] = [self._mode(token, kind) for token, kind in zip(tracks.tokens, tracks.types.tolist(), strict=True)]
         rows["first"] = np.where(ahead.any(0), ahead.argmax(0), -1)
         for a in 1 + np.flatnonzero((rows["mode"][1:] == IDM) & (rows["first"][1:] >= 0)):
             if a not in recording.paths:
@@ -300,7 +302,7 @@ class ScenarioBank:
         return rows
 
     def _mode(self, token: str, kind: int) -> int:
-        if kind > AgentType.BICYCLE:
+        if kind > _LAST_MOVER:
             return LOG
         return MODES[self._traffic.get(token, self._traffic.get("*", "log"))]
 

@@ -17,7 +17,7 @@ import numpy as np
 
 from worldengine_envs.scenario.types import AgentType, VectorMap
 from worldengine_envs.simulation.idm import MAX_LOOK_AHEAD, PARAMETERS, IDMParameters
-from worldengine_envs.simulation.kernels import kernel
+from worldengine_envs.simulation.kernels import allocating_kernel, kernel
 
 MIN_DESIRED_SPEED = 0.5  # [m/s]
 
@@ -83,10 +83,22 @@ def nearest_lane(centerline, offsets, x, y, yaw, max_offset, max_angle):
     return best_lane, best_segment
 
 
+@allocating_kernel
+def percentile(values, percent):
+    """Returns a percentile of values (n,), between two of them by linear interpolation: ``numpy.percentile`` in less time."""
+    ordered = np.sort(values)
+    place = (len(ordered) - 1) * (percent / 100.0)
+    low = min(int(place), len(ordered) - 1)
+    high, t = min(low + 1, len(ordered) - 1), place - low
+    change = ordered[high] - ordered[low]
+    return ordered[high] - change * (1.0 - t) if t >= 0.5 else ordered[low] + change * t
+
+
 def is_static(xy: np.ndarray, kind: int) -> bool:
     """Whether logged positions (steps, 2) stay in one place (parked, or standing throughout), a few wild ones apart."""
-    away = np.hypot(*(xy - np.median(xy, axis=0)).T)
-    return bool(np.percentile(away, SETTINGS.speed_percentile) < PARAMETERS[kind].static_displacement)
+    middle = np.array([percentile(xy[:, 0], 50.0), percentile(xy[:, 1], 50.0)])
+    away = np.hypot(*(xy - middle).T)
+    return bool(percentile(away, SETTINGS.speed_percentile) < PARAMETERS[kind].static_displacement)
 
 
 def build_path(log: np.ndarray, valid: np.ndarray, kind: int, vector_map: VectorMap, horizon_s: float) -> AgentPath:
@@ -106,7 +118,7 @@ def build_path(log: np.ndarray, valid: np.ndarray, kind: int, vector_map: Vector
     kept = steps[keep]
     xy, yaw = log[kept, :2], np.unwrap(log[kept, 2])
     speed = log[steps, 5]
-    desired = max(float(np.percentile(speed, SETTINGS.speed_percentile)), MIN_DESIRED_SPEED)
+    desired = max(percentile(speed, SETTINGS.speed_percentile), MIN_DESIRED_SPEED)
     floor = log[kept, 5]
     cap = np.full(len(kept), desired)
     s = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(xy, axis=0).T))])

@@ -77,7 +77,8 @@ def compile_log(tracks: Tracks) -> tuple[np.ndarray, np.ndarray]:
     log[:steps, :, :5] = np.where(tracks.valid[..., None], tracks.state, 0.0).transpose(1, 0, 2)
     log[:steps, :, LENGTH:] = np.where(tracks.valid[..., None], tracks.size[..., :2], 0.0).transpose(1, 0, 2)
     valid[:steps] = tracks.valid.T
-    for a in range(agents):
+    begins = tracks.valid[:, 0] + (tracks.valid[:, 1:] & ~tracks.valid[:, :-1]).sum(1)
+    for a in np.flatnonzero(begins > 1):
         _fill_gaps(log, valid, a, np.flatnonzero(tracks.valid[a]))
     alive = valid[steps - 1]
     ahead = STEP_S * np.arange(1, LOOKAHEAD_STEPS + 1)[:, None, None]

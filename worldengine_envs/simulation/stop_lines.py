@@ -7,6 +7,7 @@ import math
 import numpy as np
 
 from worldengine_envs.scenario.types import VectorMap
+from worldengine_envs.simulation.kernels import kernel
 
 MAX_OFFSET_M = 2.0  # a path this near to a lane's start, and on average to its centreline, drives on that lane
 MAX_ANGLE = math.radians(45.0)
@@ -27,6 +28,17 @@ def governed_lanes(vector_map: VectorMap, lanes: np.ndarray) -> tuple[np.ndarray
     return start, points, length
 
 
+@kernel
+def nearest_point(path, first, x, y):
+    """Returns distance [m] and row of the point of a path (points, 2 or more), from row ``first`` on, that is nearest to (x, y)."""
+    best, nearest = math.inf, first
+    for i in range(first, len(path)):
+        distance = math.hypot(path[i, 0] - x, path[i, 1] - y)
+        if distance < best:
+            best, nearest = distance, i
+    return best, nearest
+
+
 def stop_lines(path: np.ndarray, spacing: float, lanes: tuple[np.ndarray, np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
     """Finds the lights on a path.
 
@@ -44,9 +56,8 @@ def stop_lines(path: np.ndarray, spacing: float, lanes: tuple[np.ndarray, np.nda
     low, high = path[:, :2].min(0) - MAX_OFFSET_M, path[:, :2].max(0) + MAX_OFFSET_M
     found: list[tuple[float, float, int]] = []  # arclength, misfit, light
     for light in np.flatnonzero(((start[:, :2] > low) & (start[:, :2] < high)).all(1)):
-        distance = np.hypot(path[:, 0] - start[light, 0], path[:, 1] - start[light, 1])
-        i = int(distance.argmin())
-        if distance[i] >= MAX_OFFSET_M:
+        distance, i = nearest_point(path, 0, start[light, 0], start[light, 1])
+        if distance >= MAX_OFFSET_M:
             continue
         a, b = path[max(i - 1, 0), :2], path[min(i + 1, len(path) - 1), :2]
         if abs(math.remainder(math.atan2(b[1] - a[1], b[0] - a[0]) - start[light, 2], 2 * math.pi)) > MAX_ANGLE:
@@ -56,8 +67,7 @@ def stop_lines(path: np.ndarray, spacing: float, lanes: tuple[np.ndarray, np.nda
         reached = s + SAMPLES * length[light] <= (len(path) - 1) * spacing
         misfit = 0.0
         if reached.any():
-            away = np.hypot(*(path[i:, None, :2] - points[light, reached]).transpose(2, 0, 1)).min(0)
-            misfit = float(away.mean())
+            misfit = float(np.mean([nearest_point(path, i, x, y)[0] for x, y in points[light, reached]]))
         if misfit < MAX_OFFSET_M:
             found.append((s, misfit, int(light)))
     found.sort()
