@@ -69,7 +69,7 @@ def find_zones(points, offsets, connector, before, room, zone_of, zone_with, zon
     for a in range(count):
         zone_of[a] = found
         for b in range(count):
-            if a == b or not connector[a] or not connector[b] or found == len(zone_with):
+            if a == b or not connector[a] or not connector[b]:
                 continue
             if (
                 low[a, 0] > high[b, 0] + CLOSE
@@ -137,7 +137,7 @@ def find_blocks(points, offsets, people, size, rows):
                     if abs(across) < 0.5 * (size[i, 0] * sine + size[i, 1] * cosine) + CAR_HALF_WIDTH + 0.4:
                         first, last = min(first, k), max(last, k)
                         nearest = min(nearest, line[0, g] + along - 0.5 * (size[i, 0] * cosine + size[i, 1] * sine))
-            if last >= 0 and found < len(rows):
+            if last >= 0:
                 rows[found, 0], rows[found, 1], rows[found, 2], rows[found, 3] = p, nearest, first, last
                 found += 1
     return found
@@ -176,8 +176,9 @@ def _zones(network, lanes: dict[int, int], before: np.ndarray) -> tuple[np.ndarr
     """Returns zone_of, zone_with, zone, zone_kind of ``Ways`` for these rows of the network."""
     connector = np.array([bool(network.movement[lane]) for lane in lanes])
     points, offsets = tables([network.lanes[lane].table for lane in lanes])
-    zone_of, zone_with, kind = np.zeros(len(lanes) + 1, np.int64), np.zeros(4096, np.int64), np.zeros(4096, np.int8)
-    zone, room = np.empty((4096, 4)), np.empty((len(lanes), SAMPLES, 2))
+    most = int(connector.sum()) ** 2
+    zone_of, zone_with, kind = np.zeros(len(lanes) + 1, np.int64), np.zeros(most, np.int64), np.zeros(most, np.int8)
+    zone, room = np.empty((most, 4)), np.empty((len(lanes), SAMPLES, 2))
     count = find_zones(points, offsets, connector, before, room, zone_of, zone_with, zone, kind)
     return zone_of, zone_with[:count], zone[:count], kind[:count]
 
