@@ -1,4 +1,4 @@
-"""The way through a dangerous moment: what harms an ego that goes straight on, and the motion that the logged ego drives instead."""
+"""The way through a dangerous moment: what harms an ego that goes straight on, and the motion driven instead."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from worldengine_envs.city.solver import CELL, TAKEN, near, search
 from worldengine_envs.scenario.types import AgentType, MapLayer
 
 CONTACT_STEPS = 37  # within which going straight on has to end in contact
+STRAIGHT_ON = ("", STRAIGHT)  # movements of lanes on which one may move over
 DRIVABLE = (MapLayer.ROADBLOCK, MapLayer.INTERSECTION, MapLayer.DRIVABLE_AREA, MapLayer.CARPARK_AREA)
+ROOM = {AgentType.VEHICLE: 0.5, AgentType.PEDESTRIAN: 1.0, AgentType.BICYCLE: 1.0}  # added to the ego's width beside them [m]
 FOR_GOOD = 1e4  # distance held of a way that does not come back [m]
 
 
@@ -24,6 +26,7 @@ def solve(
     ways: tuple[tuple[float, float, float, float], ...] = (),
     clear: tuple[int, ...] = (),
     react: float | None = None,
+    past: float = 0.0,
 ) -> Scene:
     """Adds what is around, searches the ego's way through, and drives those behind it.
 
@@ -38,6 +41,7 @@ def solve(
             distance held before coming back (``FOR_GOOD``: it stays) [m].
         clear: Lanes on which no other traffic may be (rows of the network), for gaps that the story needs.
         react: When the ego begins to react [s after the start]; 0.1 to 0.3 s if None.
+        past: Arclength that the ego has to come to by the end [m].
 
     Raises:
         Unfit: Going straight on does no harm, or no way through was found.
@@ -60,7 +64,7 @@ def solve(
     scene.vehicles.remove(ego)  # the search respects the actors and traffic that does not mind the ego
     scene.prune()
     first = START + (draw.integer(1, 3) if react is None else max(0, round(react / STEP)))
-    _search(scene, ego, speed, first, base, grid, surface, ways)
+    _search(scene, ego, speed, first, base, grid, surface, ways, past)
     scene.vehicles.insert(0, ego)
     if draw.chance(0.5):
         s = float(ego.s[0]) - 6.0 - speed * draw.uniform(1.4, 2.5)
@@ -72,7 +76,7 @@ def solve(
 
 
 def _grid(scene: Scene, ego, speed: float) -> tuple[float, np.ndarray]:
-    """Returns an arclength behind the ego's start and (cells, 4) x, y, cos, sin of its path from there on, as far as it may come."""
+    """Returns an arclength behind the ego's start and (cells, 4) x, y, cos, sin of its path from there on."""
     base = float(int(ego.s[START])) - 2.0
     reach = 12.0 + max(speed, ego.desired) * STEP * (STEPS - START)
     x, y, yaw, _ = scene.paths[ego.path].line.at(base + CELL * np.arange(int(reach / CELL)))
@@ -128,9 +132,11 @@ def meets(scene: Scene, v: float, desired: float) -> bool:
     return False
 
 
-def _search(scene: Scene, ego, speed: float, first: int, base: float, grid: np.ndarray, surface, extra) -> None:
+def _search(scene: Scene, ego, speed: float, first: int, base: float, grid: np.ndarray, surface, extra, past: float) -> None:
     """Gives the ego the best motion that was found."""
-    agents = _boxes(*scene.boxes())
+    types = [actor.type for actor in (*scene.vehicles, *scene.walkers)]
+    beside = np.array([ROOM.get(kind, 0.3) for kind in types])
+    agents = np.concatenate((_boxes(*scene.boxes()), np.broadcast_to(beside[:, None, None], (len(types), STEPS, 1))), axis=2)
     agents = np.ascontiguousarray(agents[near(grid, agents, 15.0)])
     options = np.array([(0.0, 0.0, 1.0, 0.0), *extra, *ways_beside(scene, ego, speed, first)])
     closed = np.zeros((STEPS, len(grid)), dtype=np.int8)
@@ -140,7 +146,7 @@ def _search(scene: Scene, ego, speed: float, first: int, base: float, grid: np.n
             closed[scene.lights[group] == RED, cell : cell + 4] = TAKEN
     s0 = ego.s[first]
     row, _ = search(
-        options, grid, base, agents, closed, *surface, scene.tables[ego.path], s0, speed, ego.desired, first, ego.s, ego.v
+        options, grid, base, agents, closed, *surface, scene.tables[ego.path], s0, speed, ego.desired, past, first, ego.s, ego.v
     )
     if row < 0:
         raise Unfit("no way through was found")
@@ -161,8 +167,11 @@ def ways_beside(scene: Scene, ego, speed: float, first: int) -> list[tuple[float
     """Returns moves to the side at once, as far as the road allows, that are over before the ego's next turn."""
     path, network = scene.paths[ego.path], scene.street.network
     begin = float(ego.s[first])
+    ends = (*path.starts[1:], path.line.length)
     turns = [
-        s for lane, s in zip(path.lanes, path.starts, strict=True) if network.movement[lane] not in ("", STRAIGHT) and s > begin
+        s
+        for lane, s, e in zip(path.lanes, path.starts, ends, strict=True)
+        if network.movement[lane] not in STRAIGHT_ON and e > begin
     ]
     end = min(turns, default=FOR_GOOD)
     profile, lane = scene.street.road.profile, scene.lane

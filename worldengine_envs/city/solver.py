@@ -1,8 +1,8 @@
 """Search for a motion that gets through a dangerous moment: ways beside the path, and speeds along each of them (numba).
 
-Every way (stay in the lane, or move over, perhaps for good) turns the actors into cells of (time, arclength) that are taken.
-Through what is free a dynamic program looks for the best accelerations, half a second each; so the ego brakes, waits for gaps and
-slips through them as the future of the scene asks for.
+On every way (stay in the lane, or move over, perhaps for good) some cells of (time, arclength) are taken by others. Through what
+is free a dynamic program looks for the best accelerations, half a second each, later on one second; so the ego brakes, waits for
+gaps and slips through them as the future of the scene asks for.
 """
 
 from __future__ import annotations
@@ -15,16 +15,19 @@ from worldengine_envs.city.contact import FRONT_OVERHANG as FRONT_OVERHANG
 from worldengine_envs.city.driving import STEP, boxes_touch
 
 CELL = 0.5  # of arclength [m]
-HOLD = 5  # steps between two decisions
-ACCELERATIONS = np.array((-7.0, -5.0, -3.5, -2.0, -1.0, 0.0, 0.5, 1.0, 1.8))  # to choose from [m/s2]
+HOLD, LATER, LAYERS = 5, 50, 20  # steps between two decisions, twice as many from a step on; most decisions
+S, V, A, COST, CHOICE, PARENT = range(6)  # columns of a node
+ACCELERATIONS = np.array((-7.0, -5.0, -3.5, -2.0, -1.0, 0.0, 0.7, 1.8))  # to choose from [m/s2]
 HARSHEST = 5.0  # change of acceleration in half a second [m/s2]
 UNKNOWN, FREE, TAKEN = 0, 1, 2
 AHEAD = 1.2  # room kept in front of the ego [m]
-FINE, COARSE = 1.6, 2.6  # of states that count as one [m, 0.5 m/s]
+BINS = ((1.6, 2.4), (1.2, 1.4))  # size of states that count as one [m] in the lane and beside it; smaller where none is found
+ROOM = 6400  # for states at one time
 SOON = 55  # step at 4 s, up to which progress counts most
 WORST = 10.0  # cost above which a motion is none
 MOST = 9.3  # credit of going on at the wanted speed
 MOVING_OVER = 0.55  # cost of leaving the lane's centre, and of each metre of it
+SIDEWAYS, TWIST = 3.4, 1.7  # most acceleration to the side [m/s2] and of the yaw [rad/s2] while moving over
 OFFSET, BEGIN, DISTANCE, HELD = range(4)  # columns of a way
 
 
@@ -62,19 +65,13 @@ def _pose(poses, at):
 
 
 @njit(cache=True, nogil=True)
-def _room_beside(agent):
-    """Growth of the ego's box [m] that is kept clear: more beside people than beside vehicles, whose boxes are wider."""
-    return 0.5 if agent[5] > 1.0 else 1.0
-
-
-@njit(cache=True, nogil=True)
 def is_free(k, cell, poses, agents, state):
     """Whether the ego can be in a cell at step k without touching anybody, with room to spare.
 
     Args:
         k, cell: Where.
         poses: (cells, 4) of the way.
-        agents: (agents, steps, 6) x, y, cos, sin, length, width.
+        agents: (agents, steps, 7) x, y, cos, sin, length, width, and by how much wider the ego counts beside it [m].
         state: (steps, cells) int8 UNKNOWN, FREE, or TAKEN; what was found is noted.
     """
     if state[k, cell] == UNKNOWN:
@@ -87,7 +84,7 @@ def is_free(k, cell, poses, agents, state):
             if abs(b[0] - cx) > reach or abs(b[1] - cy) > reach:
                 continue
             fx, fy = cx + 0.5 * AHEAD * c, cy + 0.5 * AHEAD * n
-            if boxes_touch(fx, fy, c, n, LENGTH + AHEAD + 0.5, WIDTH + _room_beside(b), b[0], b[1], b[2], b[3], b[4], b[5]):
+            if boxes_touch(fx, fy, c, n, LENGTH + AHEAD + 0.5, WIDTH + b[6], b[0], b[1], b[2], b[3], b[4], b[5]):
                 state[k, cell] = TAKEN
                 break
     return state[k, cell] == FREE
@@ -106,7 +103,7 @@ def threat(k, x, y, c, n, v, agents):
             reach = 4.0 + b[4]
             if abs(b[0] - cx) > reach or abs(b[1] - cy) > reach:
                 continue
-            ahead, beside = (0.8, 0.2) if j > 0 else (0.4, 0.8 * _room_beside(b))  # what follows it drives a little otherwise
+            ahead, beside = (0.8, 0.2) if j > 0 else (0.4, 0.8 * b[6])  # what follows it drives a little otherwise
             if boxes_touch(cx, cy, c, n, LENGTH + ahead, WIDTH + beside, b[0], b[1], b[2], b[3], b[4], b[5]):
                 if j == 0:
                     return 2
@@ -117,45 +114,50 @@ def threat(k, x, y, c, n, v, agents):
 
 
 @njit(cache=True, nogil=True)
-def speeds(poses, base, state, agents, limit, s0, v0, cruise, first, bin_s, best, s, v):
+def speeds(way, poses, base, state, agents, limit, s0, v0, cruise, past, first, bin_s, best, nodes, s, v):
     """Looks for the speeds of least cost along one way; writes s, v (steps,) from step ``first`` on.
 
     Cost is what progress lacks, to 4 s and to the end, and harsh braking and changes of it.
 
     Args:
+        way: Its row of ``search``.
         poses, base: (cells, 4) of the way, from arclength ``base`` [m] on.
         state, agents: See ``is_free``.
         limit: (metres,) speed that bends allow [m/s].
         s0, v0: Arclength [m] and speed [m/s] at step ``first``.
         cruise: Speed that the driver wants to have [m/s].
+        past: Arclength to come to by the end [m].
         first: Step of the first decision.
-        bin_s: Size of states that count as one [m, 0.5 m/s].
+        bin_s: Size of states that count as one [m]; in speed 0.33 of that in its root.
         best: Cost to be undercut.
+        nodes: (LAYERS + 1, any, 6) scratch.
 
     Returns:
         The cost, inf if there is none below ``best``.
     """
     steps, cells = state.shape
-    layers = (steps - 1 - first + HOLD - 1) // HOLD
-    rows, columns = int(1.1 * max(cruise, v0) * 0.5 * layers / bin_s) + 3, int(1.1 * max(cruise, v0) / (0.5 * bin_s)) + 3
-    room = rows * columns
-    nodes = np.zeros((layers + 1, room, 4))  # s, v, acceleration, cost
-    action = np.zeros((layers + 1, room))
-    parent = np.zeros((layers + 1, room), dtype=np.int32)
-    count = np.zeros(layers + 1, dtype=np.int64)
-    slot = np.full(room, -1, dtype=np.int32)
-    nodes[0, 0, 0], nodes[0, 0, 1] = s0, v0
-    count[0] = 1
+    columns = int(5.0 / bin_s * np.sqrt(1.1 * max(cruise, v0))) + 2
+    nodes[0, 0, S], nodes[0, 0, V], nodes[0, 0, A], nodes[0, 0, COST] = s0, v0, 0.0, 0.0
+    count, times = np.zeros(LAYERS + 1, dtype=np.int64), np.zeros(LAYERS + 1, dtype=np.int64)
+    slot = np.empty(nodes.shape[1], dtype=np.int32)
+    count[0], times[0] = 1, first
     most = max(cruise, 3.0)
+    aside = abs(way[OFFSET])
+    over = way[BEGIN] + way[DISTANCE]
+    gentle = way[DISTANCE] * np.sqrt(min(SIDEWAYS / (5.77 * aside), TWIST * way[DISTANCE] / (60.0 * aside))) if aside else np.inf
     soon, late = 6.0 / (4.0 * most), 3.0 / (most * STEP * (steps - first))  # what a metre is worth
-    for layer in range(layers):
-        k0 = first + HOLD * layer
-        last = min(HOLD, steps - 1 - k0)
+    layers = 0
+    while times[layers] < steps - 1:
+        layer, k0 = layers, times[layers]
+        hold = HOLD if k0 < LATER else 2 * HOLD
+        last = min(hold, steps - 1 - k0)
+        layers += 1
+        times[layers] = k0 + last
         worth = soon + late if k0 < SOON else late
         hope = STEP * most * (max(0, SOON + HOLD - k0 - last) * soon + (steps - 1 - k0 - last) * late)
         slot[:] = -1
         for m in range(count[layer]):
-            sm, vm, am, cm = nodes[layer, m, 0], nodes[layer, m, 1], nodes[layer, m, 2], nodes[layer, m, 3]
+            sm, vm, am, cm = nodes[layer, m, S], nodes[layer, m, V], nodes[layer, m, A], nodes[layer, m, COST]
             x, y, c, n = _pose(poses, (sm - base) / CELL)
             if threat(k0, x, y, c, n, vm, agents) > 0:
                 continue
@@ -164,7 +166,7 @@ def speeds(poses, base, state, agents, limit, s0, v0, cruise, first, bin_s, best
                     continue
                 sn, vn, free = sm, vm, True
                 for j in range(last):
-                    ve = max(0.0, vn + STEP * (am + (a - am) * (j + 0.5) / HOLD))
+                    ve = max(0.0, vn + STEP * (am + (a - am) * (j + 0.5) / hold))
                     sn, vn = sn + 0.5 * STEP * (vn + ve), ve
                     cell = int((sn - base) / CELL + 0.5)
                     if cell >= cells or not is_free(k0 + j + 1, cell, poses, agents, state):
@@ -173,36 +175,41 @@ def speeds(poses, base, state, agents, limit, s0, v0, cruise, first, bin_s, best
                 if not free or (vn > vm and vn > 1.02 * cruise):
                     continue
                 cost = cm - worth * (sn - sm) + 0.02 * a * a + 0.02 * (a - am) * (a - am) + 0.3 * max(0.0, -3.6 - a)
-                over = max(0.0, vn - limit[min(max(int(sn), 0), len(limit) - 1)] - 0.2)
-                cost += over * over
-                b = int((sn - s0) / bin_s) * columns + int(vn / (0.5 * bin_s))
-                if cost - hope >= best or b >= room:
+                if vn > gentle and way[BEGIN] < sn and (sm < over or sn > over + way[HELD]):
+                    continue
+                fast = max(0.0, vn - limit[min(max(int(sn), 0), len(limit) - 1)] - 0.2)
+                cost += fast * fast
+                b = 3 * (int((sn - s0) / bin_s) * columns + int(5.0 / bin_s * np.sqrt(vn))) + (
+                    0 if a < -1.5 else 1 if a < 0.7 else 2
+                )
+                if cost - hope >= best or b >= len(slot):
                     continue
                 q = slot[b]
                 if q < 0:
                     q = count[layer + 1]
                     slot[b] = q
                     count[layer + 1] += 1
-                elif nodes[layer + 1, q, 3] <= cost:
+                elif nodes[layer + 1, q, COST] <= cost:
                     continue
-                nodes[layer + 1, q, 0], nodes[layer + 1, q, 1], nodes[layer + 1, q, 2] = sn, vn, a if vn > 0.0 else 0.0
-                nodes[layer + 1, q, 3], action[layer + 1, q], parent[layer + 1, q] = cost, a, m
+                node = nodes[layer + 1, q]
+                node[S], node[V], node[A], node[COST] = sn, vn, a if vn > 0.0 else 0.0, cost
+                node[CHOICE], node[PARENT] = a, m
     goal, cost = -1, best
     for m in range(count[layers]):
-        if nodes[layers, m, 3] < cost:
-            goal, cost = m, nodes[layers, m, 3]
+        if nodes[layers, m, COST] < cost and nodes[layers, m, S] >= past:
+            goal, cost = m, nodes[layers, m, COST]
     if goal < 0:
         return np.inf
     chosen = np.zeros(layers + 1, dtype=np.int64)
     chosen[layers] = goal
     for layer in range(layers, 0, -1):
-        chosen[layer - 1] = parent[layer, chosen[layer]]
+        chosen[layer - 1] = int(nodes[layer, chosen[layer], PARENT])
     s[first], v[first] = s0, v0
     for layer in range(layers):
-        k0 = first + HOLD * layer
-        am, a = nodes[layer, chosen[layer], 2], action[layer + 1, chosen[layer + 1]]
-        for k in range(k0, min(k0 + HOLD, steps - 1)):
-            v[k + 1] = max(0.0, v[k] + STEP * (am + (a - am) * (k - k0 + 0.5) / HOLD))
+        k0, hold = times[layer], HOLD if times[layer] < LATER else 2 * HOLD
+        am, a = nodes[layer, chosen[layer], A], nodes[layer + 1, chosen[layer + 1], CHOICE]
+        for k in range(k0, times[layer + 1]):
+            v[k + 1] = max(0.0, v[k] + STEP * (am + (a - am) * (k - k0 + 0.5) / hold))
             s[k + 1] = s[k] + 0.5 * STEP * (v[k] + v[k + 1])
     return cost
 
@@ -218,7 +225,7 @@ def _holds(poses, base, agents, rings, offsets, bounds, first, s, v):
 
 
 @njit(cache=True, nogil=True)
-def search(ways, grid, base, agents, closed, rings, offsets, bounds, limit, s0, v0, cruise, first, s, v):
+def search(ways, grid, base, agents, closed, rings, offsets, bounds, limit, s0, v0, cruise, past, first, s, v):
     """Finds the best motion along any of the ways; writes it to s, v (steps,) from step ``first`` on.
 
     Args:
@@ -227,27 +234,32 @@ def search(ways, grid, base, agents, closed, rings, offsets, bounds, limit, s0, 
         agents: See ``is_free``.
         closed: (steps, cells) int8, TAKEN where a light is red, else UNKNOWN.
         rings, offsets, bounds: The road, see ``contact.off_road``.
-        limit, s0, v0, cruise, first: See ``speeds``.
+        limit, s0, v0, cruise, past, first: See ``speeds``.
 
     Returns:
         The row of the way, -1 = none, and the cost.
     """
     steps = len(s)
     poses, state = np.empty_like(grid), np.empty_like(closed)
+    nodes = np.empty((LAYERS + 1, ROOM, 6))
     trial_s, trial_v = np.zeros(steps), np.zeros(steps)
     best, row = WORST, -1
-    for w in range(len(ways)):
-        extra = MOVING_OVER * (1.0 + abs(ways[w, OFFSET])) if ways[w, OFFSET] != 0.0 else 0.0
-        if extra - MOST >= best:
-            continue
-        poses_on(grid, base, ways[w], poses)
-        state[:] = closed
-        cost = extra + speeds(
-            poses, base, state, agents, limit, s0, v0, cruise, first, COARSE if w else FINE, best - extra, trial_s, trial_v
-        )
-        if cost < best and _holds(poses, base, agents, rings, offsets, bounds, first, trial_s, trial_v):
-            best, row = cost, w
-            s[first:], v[first:] = trial_s[first:], trial_v[first:]
+    for inside, beside in BINS:
+        for w in range(len(ways)):
+            extra = MOVING_OVER * (1.0 + abs(ways[w, OFFSET])) if ways[w, OFFSET] != 0.0 else 0.0
+            if extra - MOST >= best:
+                continue
+            poses_on(grid, base, ways[w], poses)
+            state[:] = closed
+            size = beside if w else inside
+            cost = extra + speeds(
+                ways[w], poses, base, state, agents, limit, s0, v0, cruise, past, first, size, best - extra, nodes, trial_s, trial_v
+            )
+            if cost < best and _holds(poses, base, agents, rings, offsets, bounds, first, trial_s, trial_v):
+                best, row = cost, w
+                s[first:], v[first:] = trial_s[first:], trial_v[first:]
+        if row >= 0:
+            break
     return row, best
 
 

@@ -1,6 +1,15 @@
 """Families of driving by name: functions (draw, difficulty in [0, 1]) -> Scene that raise ``Unfit`` where a draw fails."""
 
-from worldengine_envs.city.families import common, cyclists, manoeuvres, pedestrians, vehicles_ahead, vehicles_backing
+from worldengine_envs.city.families import (
+    common,
+    crossing_traffic,
+    cyclists,
+    manoeuvres,
+    narrowing,
+    pedestrians,
+    vehicles_ahead,
+    vehicles_backing,
+)
 
 COMMON = {
     "lane_follow": common.lane_follow,
@@ -19,5 +28,10 @@ RARE = {
     "cyclist_swerve": cyclists.cyclist_swerve,
     "cyclist_at_turn": cyclists.cyclist_at_turn,
     "backing_out": vehicles_backing.backing_out,
+    "unprotected_left": crossing_traffic.unprotected_left,
+    "red_light_runner": crossing_traffic.red_light_runner,
+    "work_zone": narrowing.work_zone,
+    "merge_squeeze": narrowing.merge_squeeze,
+    "oncoming_overtaker": narrowing.oncoming_overtaker,
 }
 FAMILIES = COMMON | RARE

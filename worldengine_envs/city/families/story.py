@@ -5,7 +5,7 @@ from __future__ import annotations
 from worldengine_envs.city import background
 from worldengine_envs.city.exact import Draw
 from worldengine_envs.city.scene import EGO_SIZE, START, STEP, Scene
-from worldengine_envs.city.streets import Street, lane_path
+from worldengine_envs.city.streets import LanePath, Street, lane_path
 
 KINDS = ("straight", "curved", "crossing")
 
@@ -27,6 +27,14 @@ def begin(street: Street, draw: Draw, lane: int, s: float, speed: float, movemen
     s += path_start(scene, path)
     ego = scene.vehicle(path, s - speed * START * STEP, speed, EGO_SIZE, desired=speed, name="ego")
     scene.vehicles.append(ego)
+    return scene
+
+
+def begin_on(street: Street, draw: Draw, path: LanePath, s: float, speed: float) -> Scene:
+    """Returns a scene with the ego on any path, at arclength s [m] at the start (step 15) if it keeps its speed [m/s]."""
+    scene = Scene(street, draw)
+    row = scene.add_path(path)
+    scene.vehicles.append(scene.vehicle(row, s - speed * START * STEP, speed, EGO_SIZE, desired=speed, name="ego"))
     return scene
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from worldengine_envs.city.contact import FRONT_OVERHANG
 from worldengine_envs.city.exact import Draw
 from worldengine_envs.city.families.story import KINDS, begin, path_start
 from worldengine_envs.city.scene import START, STEP, Scene, Unfit
 from worldengine_envs.city.solution import CONTACT_STEPS, solve
-from worldengine_envs.city.solver import FRONT_OVERHANG
 from worldengine_envs.city.streets import lane_path, make_street
 
 
