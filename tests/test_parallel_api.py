@@ -63,12 +63,12 @@ def test_a_pack_has_the_same_names_in_all_scenarios():
     seen = set()
     for seed in range(30):
         observations, infos = env.reset(seed=seed)
-        seen.add(infos["ego"]["scenario"])
+        seen.add(env.scenario_id)
         assert list(observations) == list(infos) == env.agents == env.possible_agents[: len(env.agents)]
-        assert infos["ego"]["track"] == "ego" and len({info["track"] for info in infos.values()}) == len(infos)
+        assert list(env.tracks) == env.agents and env.tracks["ego"] == "ego" and len(set(env.tracks.values())) == len(env.agents)
     assert seen == {s.id for s in worlds}
-    _, infos = env.reset(options={"scenario": "lead"})
-    assert [info["track"] for info in infos.values()] == ["ego", "agent_1", "agent_0"] and len(env.agents) == 3
+    env.reset(options={"scenario": "lead"})
+    assert list(env.tracks.values()) == ["ego", "agent_1", "agent_0"] and len(env.agents) == 3
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         parallel_api_test(env, num_cycles=100)
@@ -79,7 +79,7 @@ def test_one_scenario_names_agents_by_track():
     assert env.possible_agents == ["ego", "agent_1", "agent_0"] and env.agents == []
     assert env.observation_space("ego") is env.observation_space("ego") is not env.observation_space("agent_0")
     observations, infos = env.reset(seed=0)
-    assert infos["agent_0"] == {"scenario": "lead", "track": "agent_0"}
+    assert infos == {agent: {} for agent in env.agents} and env.scenario_id == "lead" and env.tracks["agent_0"] == "agent_0"
     for agent in env.agents:
         assert env.observation_space(agent).contains(observations[agent])
 
@@ -156,6 +156,20 @@ def test_the_picture_shows_the_ego():
     assert before.shape == after.shape and before.dtype == np.uint8 and (before != after).any()
 
 
+@pytest.mark.filterwarnings("ignore:PettingZoo in TorchRL is tested")
+def test_torchrl_takes_it():
+    library = pytest.importorskip("torchrl.envs.libs.pettingzoo")
+    env = library.PettingZooWrapper(DrivingParallelEnv(LEAD), use_mask=True, done_on_any=False)
+    assert env.group_map == {"ego": ["ego"], "agent": ["agent_1", "agent_0"]}
+    state, returns = env.reset(), 0.0
+    while not state["done"]:
+        after, state = env.step_and_maybe_reset(state.update(env.full_action_spec.zero()))
+        returns = returns + after["next", "agent", "reward"][:, 0]
+        if after["next", "done"]:
+            break
+    np.testing.assert_allclose(returns, 1.0, atol=1e-5)
+
+
 def python(code: str, *more: str) -> str:
     result = subprocess.run([sys.executable, "-c", code, *more], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
@@ -211,6 +225,7 @@ def registered(tmp_path, monkeypatch):
 def test_made_by_id(registered):
     one = pettingzoo.make("parallel", "WorldEngine/many.a_025-v0")
     assert isinstance(one, DrivingParallelEnv) and one.scenario_ids == ("a_025",) and one.possible_agents == ["ego", "agent_0"]
-    assert one.reset(seed=0)[1]["ego"]["scenario"] == "a_025"
+    one.reset(seed=0)
+    assert one.scenario_id == "a_025"
     many = pettingzoo.make("parallel", "WorldEngine/many-v0", max_agents=5, traffic="idm")
     assert len(many.scenario_ids) == 3 and many.possible_agents[4] == "agent_4"

@@ -14,8 +14,10 @@ from test_live_recordings import SOURCES, windows
 from worldengine_envs.envs.driving_env import DrivingEnv
 from worldengine_envs.envs.parallel_env import DrivingParallelEnv
 from worldengine_envs.envs.parallel_step import brake_body
-from worldengine_envs.scenario.types import AgentType
+from worldengine_envs.scenario.start import points_in_layers
+from worldengine_envs.scenario.types import AgentType, MapLayer
 
+LANES = (MapLayer.LANE, MapLayer.LANE_CONNECTOR)
 TERMS = ("nc", "dac", "ttc", "ep", "comfort")
 
 
@@ -39,13 +41,24 @@ def at_random(rng, scale=(0.6, 0.15)):
 # --- who drives
 
 
+def leaves_the_map(scenario, a):
+    """Whether a track ends within the horizon and, at its last velocity, would be off the lanes at the horizon."""
+    k, tracks = scenario.start_step, scenario.tracks
+    last = np.flatnonzero(tracks.valid[a, k : k + 41])[-1]
+    x, y, yaw, vx, vy = tracks.state[a, k + last]
+    dt, front = 0.1 * (40 - last), 0.5 * tracks.size[a, k, 0]
+    ahead = np.array([[x + dt * vx + front * np.cos(yaw), y + dt * vy + front * np.sin(yaw)]])
+    return last < 40 and not points_in_layers(scenario.vector_map, LANES, ahead)[0]
+
+
 def test_agents_are_the_nearest_that_move(scenario):
     k, tracks = scenario.start_step, scenario.tracks
     place, valid = tracks.state[:, k : k + 41, :2], tracks.valid[:, k : k + 41]
     expected = []
     for a in range(1, len(tracks)):
         ways = [np.hypot(*(place[a, i] - place[a, 0])) for i in range(41) if valid[a, i]]
-        if tracks.types[a] == AgentType.VEHICLE and valid[a, 0] and max(ways) > 2.0:
+        moves = tracks.types[a] == AgentType.VEHICLE and valid[a, 0] and max(ways) > 2.0
+        if moves and not leaves_the_map(scenario, a):
             expected.append((np.hypot(*(place[a, 0] - place[0, 0])), a))
     rows = [a for _, a in sorted(expected)][:15]
     for limit in (1, 3, 16):
@@ -61,8 +74,10 @@ def test_who_cannot_start_is_traffic():
         Agent(-15.0, 3.5, 0.4),  # 1.6 m
         Agent(60.0, 3.5, 1.2, kind=AgentType.PEDESTRIAN),
         Agent(-30.0, 0.0, 8.0),
+        Agent(380.0, 3.5, 9.0, last=15),  # the road ends at 400 m
+        Agent(350.0, 3.5, 9.0, last=15),  # it is gone as soon, but could go on
     ]
-    assert DrivingParallelEnv(straight_scenario(others)).possible_agents == ["ego", "agent_6"]
+    assert DrivingParallelEnv(straight_scenario(others)).possible_agents == ["ego", "agent_6", "agent_8"]
 
 
 def test_tasks_are_the_agents_own(scenario):
@@ -226,8 +241,7 @@ def test_episodes_repeat_bit_for_bit(kind):
     pack = [world(name) for name in NAMES]
     env = DrivingParallelEnv(pack, action=kind, traffic="idm")
     first = episode(env)
-    name = first[0][1]["ego"]["scenario"]
-    env.reset(options={"scenario": next(s.id for s in pack if s.id != name)})  # another one in between
+    env.reset(options={"scenario": next(s.id for s in pack if s.id != env.scenario_id)})  # another one in between
     env.step({agent: env.action_space(agent).sample() for agent in env.agents})
     for again in (episode(env), episode(DrivingParallelEnv(list(pack), action=kind, traffic="idm"))):
         assert len(again) == len(first)

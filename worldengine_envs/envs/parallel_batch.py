@@ -13,9 +13,9 @@ from worldengine_envs.envs.batch import WorldBatch
 from worldengine_envs.envs.library import Library
 from worldengine_envs.envs.map_tables import MapTableBuilder, MapTables
 from worldengine_envs.envs.parallel_step import begin_agents, drive_agents
-from worldengine_envs.envs.parallel_tasks import agent_rows, own_scenario
+from worldengine_envs.envs.parallel_tasks import agent_tasks
 from worldengine_envs.envs.selection import Selection
-from worldengine_envs.scenario.types import STEP_S, Scenario, initial_ego_state
+from worldengine_envs.scenario.types import Scenario, initial_ego_state
 from worldengine_envs.simulation.bank import Bank, start_speed_limit
 from worldengine_envs.simulation.world import make_worlds
 
@@ -44,8 +44,7 @@ class Tasks:
 
 def compile_tasks(scenario: Scenario, bank: Bank, s: int, horizon_s: float, limit: int) -> Tasks:
     """Returns the tasks of at most ``limit`` agents of a scenario, which is row ``s`` of the bank."""
-    rows = agent_rows(scenario, bank, s, round(horizon_s / STEP_S), limit)
-    scenarios = (scenario, *(own_scenario(scenario, bank, s, a, horizon_s) for a in rows[1:]))
+    rows, scenarios = zip(*agent_tasks(scenario, bank, s, horizon_s, limit), strict=True)
     polygons, routes = scenario.vector_map.num_polygons, [own.route.centerline for own in scenarios]
     records = np.repeat(bank.scenarios[s : s + 1], len(rows))
     on_route = np.zeros((len(rows), polygons), np.bool_)

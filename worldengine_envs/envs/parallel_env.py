@@ -24,7 +24,7 @@ class DrivingParallelEnv(ParallelEnv, EzPickle):
 
     Agents are the ego and the vehicles nearest to it that move over 2 m (see ``parallel_tasks``); everyone else is traffic.
     Where there is one scenario to draw from, agents are named by the tokens of their tracks. Where there are several, they are
-    ``ego``, ``agent_1``, ... by their distance from the ego at the start; ``infos`` of a reset tell their tracks.
+    ``ego``, ``agent_1``, ... by their distance from the ego at the start. ``tracks`` tells the token of each one's track.
 
     An agent that fails (an at-fault collision with an agent, or leaving the drivable area) is terminated and leaves ``agents``; its
     body brakes at 6 m/s2 and stays where others can hit it. All others are truncated at the horizon.
@@ -55,6 +55,7 @@ class DrivingParallelEnv(ParallelEnv, EzPickle):
         )
         self.possible_agents = self._names()
         self.agents: list[str] = []
+        self.scenario_id, self.tracks = "", {}  # of the present episode: the scenario's id, the token of each agent's track
         self._observation_spaces = {name: state_space() for name in self.possible_agents}
         self._action_spaces = {name: s.single_action_space(self.batch) for name in self.possible_agents}
         self._row = {name: i for i, name in enumerate(self.possible_agents)}
@@ -93,7 +94,7 @@ class DrivingParallelEnv(ParallelEnv, EzPickle):
         """Starts an episode; options: {"scenario": id}.
 
         Returns:
-            Observations and infos by agent; infos tell ``scenario`` (its id) and ``track`` (the token of the agent's track).
+            Observations and (empty) infos by agent; ``scenario_id`` and ``tracks`` tell what was drawn.
 
         Raises:
             DataError: The scenario of that id was not chosen or cannot be read.
@@ -106,8 +107,9 @@ class DrivingParallelEnv(ParallelEnv, EzPickle):
         self.batch.begin_agents(name)
         rows, tokens = self.batch.tasks.rows, self.batch.scenario_of(0).tracks.tokens
         self.agents = self.possible_agents[: len(rows)]
-        infos = {agent: {"scenario": name, "track": tokens[row]} for agent, row in zip(self.agents, rows, strict=True)}
-        return self._observations(self.agents), infos
+        self.scenario_id, self.tracks = name, {agent: tokens[row] for agent, row in zip(self.agents, rows, strict=True)}
+        # empty, since libraries make arrays of what they find here, of one kind for all steps
+        return self._observations(self.agents), {agent: {} for agent in self.agents}
 
     def step(self, actions: dict) -> tuple[dict, dict, dict, dict, dict]:
         """Drives until the next decision.

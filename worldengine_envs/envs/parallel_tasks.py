@@ -1,8 +1,8 @@
 """Who drives in a world of many agents, and what each one's task is: its own vehicle, its own way, its own measure of progress.
 
-Agents are the ego and the vehicles nearest to it that are valid at the start and move over 2 m within the horizon. A vehicle whose
-start nobody could drive from (its box touches another one, or a corner of it is off the road, by the scorer's rules) is none: it
-stays traffic. What its log does later does not matter, so an agent's own log may fail.
+Agents are the ego and the vehicles nearest to it that are valid at the start and move over 2 m within the horizon. A vehicle that
+nobody could drive is none, it stays traffic: its box touches another one at the start, or a corner of it is off the road (by the
+scorer's rules), or it leaves the map within the horizon. Else it does not matter what its log does later: it may fail.
 
 The ego keeps the scenario's vehicle, route and reference. Everybody else has its own box, a wheelbase of 0.6 of its length, its
 logged path (and the lanes that follow) as route, and as reference how far its own log gets along it: until the horizon, or as long
@@ -12,6 +12,7 @@ as it was seen.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -24,21 +25,36 @@ from worldengine_envs.simulation.bank import Bank
 from worldengine_envs.simulation.kernels import kernel
 from worldengine_envs.simulation.map_index import MAX_LANES_AT_POINT, lanes_at
 from worldengine_envs.simulation.paths import build_path, is_static
+from worldengine_envs.simulation.recordings import SPEED, X, Y
 
 MIN_MOVE_M = 2.0
 WHEEL_BASE = 0.6  # of a vehicle's length
-BEHIND_M, BEYOND_M = 20.0, 100.0  # of its path that belongs to an agent's way: before its start, and past where it can get
+BEHIND_M, BEYOND_M = 20.0, 100.0  # how far a route reaches: back from the start, and on past where an agent can get
 MAX_ACCELERATION = 3.0  # with which it can get there [m/s2]
 MAX_LANE_ANGLE = math.radians(45.0)  # between an agent's path and the lanes that it counts as its route
 
 
-def agent_rows(scenario: Scenario, bank: Bank, s: int, horizon_steps: int, limit: int) -> list[int]:
-    """Returns the tracks of the agents: the ego, then the others, nearest first (at the start), at most ``limit`` in all.
+def agent_tasks(scenario: Scenario, bank: Bank, s: int, horizon_s: float, limit: int) -> list[tuple[int, Scenario]]:
+    """Returns the tracks of the agents with their tasks: the ego, then the others, nearest first, at most ``limit`` in all.
+
+    A task is the scenario with that vehicle as ego and, the ego's apart, as the only track.
 
     Args:
         scenario, s: Compiled as row ``s`` of the bank.
-        horizon_steps: Length of an episode.
+        horizon_s: Length of an episode [s].
     """
+    tasks = [(0, scenario)]
+    for a in _drivable(scenario, bank, s, round(horizon_s / STEP_S)):
+        if len(tasks) == limit:
+            break
+        own = _own_scenario(scenario, bank, s, a, horizon_s)
+        if own is not None:
+            tasks.append((a, own))
+    return tasks
+
+
+def _drivable(scenario: Scenario, bank: Bank, s: int, horizon_steps: int) -> Iterator[int]:
+    """Yields the tracks of vehicles that move and that somebody could drive from their start, the nearest to the ego first."""
     k, tracks, index, m = scenario.start_step, scenario.tracks, bank.map_index, int(bank.scenarios["map_row"][s])
     place, valid = tracks.state[:, k : k + horizon_steps + 1, :2], tracks.valid[:, k : k + horizon_steps + 1]
     away = np.where(valid, np.hypot(*(place - place[:, :1]).transpose(2, 0, 1)), 0.0).max(1)
@@ -48,58 +64,49 @@ def agent_rows(scenario: Scenario, bank: Bank, s: int, horizon_steps: int, limit
     distance = np.hypot(*(place[others, 0] - place[0, 0]).T)
     there = np.flatnonzero(valid[:, 0])
     boxes = box_corners(tracks.state[there, k, :3], tracks.size[there, k, :2])
-    rows = [0]
     for a in others[np.argsort(distance, kind="stable")]:
-        if len(rows) >= limit:
-            break
         box, rest = boxes[there == a][0], boxes[there != a]
         jitters = is_static(tracks.state[a, tracks.valid[a], :2], AgentType.VEHICLE)  # a parked one with a few wild positions
         if not jitters and first_corner_off_road(index, m, box) < 0 and not boxes_touch(box, rest).any():
-            rows.append(int(a))
-    return rows
+            yield int(a)
 
 
-def own_scenario(scenario: Scenario, bank: Bank, s: int, a: int, horizon_s: float) -> Scenario:
-    """Returns the scenario as the task of the vehicle in track ``a``: it is the ego and the only track.
-
-    Args:
-        scenario, s: Compiled as row ``s`` of the bank.
-        a: Row of its track, not the ego's.
-        horizon_s: Length of an episode [s].
-    """
-    k, tracks = scenario.start_step, scenario.tracks
-    mine = slice(a, a + 1)
-    length, width = tracks.size[a, k, :2]
-    record = bank.scenarios[s]
-    steps = record["log_start"] + (np.arange(tracks.steps) - k) * len(tracks) + a  # its rows of the log
-    log, valid = bank.log[steps], bank.log_valid[steps]
-    route = own_route(scenario, bank, s, log, valid, horizon_s)
-    seen = k + np.flatnonzero(tracks.valid[a, k : k + round(horizon_s / STEP_S) + 1])
-    xy = route.centerline
-    at = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(xy[:, :2], axis=0).T))])
-    start, end = (project_on_route(xy, at, 0, len(xy), 0, *log[step, :2])[0] for step in (k, seen[-1]))
+def _own_scenario(scenario: Scenario, bank: Bank, s: int, a: int, horizon_s: float) -> Scenario | None:
+    """Returns the task of the vehicle in track ``a``, None where it leaves the map within the horizon."""
+    k, tracks, mine, steps = scenario.start_step, scenario.tracks, slice(a, a + 1), round(horizon_s / STEP_S)
+    length, width = (float(size) for size in tracks.size[a, k, :2])
+    rows = bank.scenarios["log_start"][s] + (np.arange(tracks.steps) - k) * len(tracks) + a  # its rows of the log
+    log, valid = bank.log[rows], bank.log_valid[rows]
+    path = build_path(log, valid, int(AgentType.VEHICLE), scenario.vector_map, horizon_s)
+    last = k + int(np.flatnonzero(tracks.valid[a, k : k + steps + 1])[-1])
+    left = (k + steps - last) * STEP_S * log[last, SPEED]  # way to go when it was last seen, at the same speed
+    if left > 0.0 and path.s_at_step[last] + left + 0.5 * length > (len(path.points) - 1) * path.spacing:
+        return None
+    reach = log[k, SPEED] * horizon_s + 0.5 * MAX_ACCELERATION * horizon_s**2 + BEYOND_M
+    first = max(math.floor((path.s_at_step[k] - BEHIND_M) / path.spacing), 0)
+    end = max(math.ceil((path.s_at_step[k] + reach) / path.spacing), first + 1)
+    line = np.ascontiguousarray(path.points[first : end + 1, :3])
+    goal = log[np.flatnonzero(valid)[-1], :2].copy()
     return replace(
         scenario,
         id=f"{scenario.id}.{tracks.tokens[a]}",
         tracks=Tracks((tracks.tokens[a],), tracks.types[mine], tracks.state[mine], tracks.size[mine], tracks.valid[mine]),
-        route=route,
-        ego=replace(VehicleParameters.from_box(float(length), float(width)), wheel_base=WHEEL_BASE * float(length)),
-        reference=ProgressReference("log", {horizon_s: max(end - start, 0.0)}),
+        route=Route(_route_lanes(scenario, bank, s, line), line, goal),
+        ego=replace(VehicleParameters.from_box(length, width), wheel_base=WHEEL_BASE * length),
+        reference=ProgressReference("log", {horizon_s: _progress(line, log[k], log[last])}),
     )
 
 
-def own_route(scenario: Scenario, bank: Bank, s: int, log: np.ndarray, valid: np.ndarray, horizon_s: float) -> Route:
-    """Returns a vehicle's route, from its log (steps, 10) and where that is valid (steps,).
+def _progress(line: np.ndarray, start: np.ndarray, end: np.ndarray) -> float:
+    """Returns how far it is along a line (points, 2 or more) from one row of the log to another, as the scorer measures it [m]."""
+    at = np.concatenate([[0.0], np.cumsum(np.hypot(*np.diff(line[:, :2], axis=0).T))])
+    first, last = (project_on_route(line, at, 0, len(line), 0, row[X], row[Y])[0] for row in (start, end))
+    return max(last - first, 0.0)
 
-    Its centreline is the logged path and then the straightest lanes that follow, from 20 m before the start to where a vehicle can
-    get within the horizon, and on for 100 m. Its lanes are those that the path follows, with the lanes beside them.
-    """
-    k, vector_map, m = scenario.start_step, scenario.vector_map, int(bank.scenarios["map_row"][s])
-    path = build_path(log, valid, int(AgentType.VEHICLE), vector_map, horizon_s)
-    start = path.s_at_step[k]
-    reach = log[k, 5] * horizon_s + 0.5 * MAX_ACCELERATION * horizon_s**2 + BEYOND_M
-    first = max(math.floor((start - BEHIND_M) / path.spacing), 0)
-    line = np.ascontiguousarray(path.points[first : max(math.ceil((start + reach) / path.spacing), first + 1) + 1, :3])
+
+def _route_lanes(scenario: Scenario, bank: Bank, s: int, line: np.ndarray) -> np.ndarray:
+    """Returns the rows of the lanes that a path (points, 3) follows, and of those beside them."""
+    vector_map, m = scenario.vector_map, int(bank.scenarios["map_row"][s])
     lane_of_polygon = np.full(vector_map.num_polygons, -1)
     lane_of_polygon[vector_map.lane_polygon] = np.arange(vector_map.num_lanes)
     lanes, polygons = np.full(len(line), -1), np.empty(MAX_LANES_AT_POINT, np.int32)
@@ -107,8 +114,7 @@ def own_route(scenario: Scenario, bank: Bank, s: int, log: np.ndarray, valid: np
     followed = np.unique(lanes[lanes >= 0])
     beside = np.isin(vector_map.lane_roadblock, vector_map.lane_roadblock[followed])
     beside[followed] = True
-    goal = log[np.flatnonzero(valid)[-1], :2].copy()
-    return Route(np.flatnonzero(beside).astype(np.int32), line, goal)
+    return np.flatnonzero(beside).astype(np.int32)
 
 
 @kernel
