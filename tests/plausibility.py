@@ -55,6 +55,8 @@ def _jumps(scenario) -> list[str]:
     off = np.where(both, np.hypot(*np.moveaxis(moved - meant, 2, 0)), 0.0)
     for row in np.flatnonzero(off.max(axis=1) > 0.05):
         found.append(f"{tracks.tokens[row]} jumps by {off[row].max():.2f} m at step {off[row].argmax()}")
+    for row in np.flatnonzero(~tracks.valid[:, scenario.start_step]):
+        found.append(f"{tracks.tokens[row]} is not there at the start")
     for row in np.flatnonzero((np.diff(tracks.valid.astype(int), axis=1) > 0).any(axis=1)):
         found.append(f"{tracks.tokens[row]} appears out of nothing")
     return found
@@ -147,9 +149,13 @@ def _places(scenario) -> list[str]:
 
 
 def _standing(scenario) -> list[str]:
-    """People who stand for over a second on a lane, or walk on one without a part in the story, away from crossings."""
+    """People who stand for over a second on a lane, or walk on one without a part in the story, away from crossings.
+
+    Workers stand in work zones, behind cones.
+    """
     tracks, found = scenario.tracks, []
     people = np.flatnonzero(tracks.types == AgentType.PEDESTRIAN)
+    people = [row for row in people if not tracks.tokens[row].startswith("worker")]
     lanes, crossings = area(scenario, MapLayer.LANE, MapLayer.LANE_CONNECTOR), area(scenario, MapLayer.CROSSWALK).buffer(0.5)
     shapely.prepare(crossings)
     for row in people:

@@ -56,7 +56,7 @@ class _Filler:
 
     def put(self, path: int, s: float, v: float, cyclist: bool = False, **settings) -> Vehicle | None:
         """Adds a car, or a cyclist at the right edge of the lane, if there is room; returns it, or None."""
-        if len(self.scene.vehicles) >= MOST_CARS:
+        if len(self.scene.vehicles) >= MOST_CARS or s + 8.0 + 2.0 * v > self.scene.paths[path].line.length:
             return None
         draw = self.scene.draw
         size = BICYCLE if cyclist else None

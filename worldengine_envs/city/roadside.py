@@ -15,7 +15,7 @@ PARKED = ((4.5, 1.85, 1.5), (4.2, 1.78, 1.48), (3.9, 1.7, 1.5), (4.8, 1.88, 1.65
 MOST_ON_A_SIDE = 9  # cars parked on one side of one road
 SIDE_STREET = 45.0  # of its length that the ego sees [m]
 AHEAD, NEAR = 50.0, 130.0  # [m]: how far ahead of the ego the middle of the scene lies, and how near junctions are to it
-MORE = 16.0  # people for each 100 m of pavement, at most, where a scene is to be fuller
+MORE = 20.0  # people for each 100 m of pavement, at most, where a scene is to be fuller
 
 
 def stretches(scene: Scene) -> list[tuple[Road, float, float]]:
