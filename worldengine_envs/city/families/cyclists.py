@@ -25,7 +25,8 @@ CARS = ((4.5, 1.85, 1.5), (4.2, 1.78, 1.48), (4.8, 1.88, 1.65), (3.9, 1.7, 1.5),
 def cyclist_swerve(draw: Draw, difficulty: float) -> Scene:
     """A cyclist at the kerb swerves out in front of the ego: round a parked car, or to the middle to turn off."""
     kind = draw.choice(KERBSIDE)
-    scene = underway(draw, (kind,), None if kind == "curved" else draw.choice(("parallel", "parallel", "none")), outermost=True)
+    parking = {"curved": None, "narrow": "parallel"}.get(kind, draw.choice(("parallel", "parallel", "none")))
+    scene = underway(draw, (kind,), parking, outermost=True)
     ego, profile = scene.vehicles[0], scene.street.road.profile
     speed, half = float(ego.v[0]), 0.5 * profile.lane_width
     size, pace = draw.choice(BIKES), draw.uniform(3.4, min(6.0, 0.65 * speed))
@@ -58,14 +59,20 @@ def cyclist_swerve(draw: Draw, difficulty: float) -> Scene:
 def _rides(scene: Scene, s: np.ndarray, moves: list[tuple[float, float, float]], size) -> Walker:
     """Returns a cyclist at arclengths s (steps,) [m] of the ego's path, moved to the left as told (see ``Vehicle.lateral``)."""
     x, y, yaw, curvature = scene.paths[scene.vehicles[0].path].line.at(s)
-    left, slope = np.zeros(STEPS), np.zeros(STEPS)
-    for metres, since, over in moves:
-        u = np.clip((s - since) / over, 0.0, 1.0)
-        left += metres * (u * u * u * (10.0 + u * (6.0 * u - 15.0)))
-        slope += metres / over * (30.0 * u * u * (1.0 - u) * (1.0 - u))
+    left, slope = moved(s, moves)
     sine, cosine = sin_cos(yaw)
     heading = yaw + arctan(slope / (1.0 - curvature * left))
     return Walker(np.stack((x - left * sine, y + left * cosine), axis=1), heading, size, AgentType.BICYCLE, "rider")
+
+
+def moved(s: np.ndarray, moves: list[tuple[float, float, float]]) -> tuple[np.ndarray, np.ndarray]:
+    """Returns offset [m] and slope at arclengths s [m] after quintic moves: (metres, from arclength, over metres)."""
+    offset, slope = np.zeros(len(s)), np.zeros(len(s))
+    for metres, since, over in moves:
+        u = np.clip((s - since) / over, 0.0, 1.0)
+        offset += metres * (u * u * u * (10.0 + u * (6.0 * u - 15.0)))
+        slope += metres / over * (30.0 * u * u * (1.0 - u) * (1.0 - u))
+    return offset, slope
 
 
 def cyclist_at_turn(draw: Draw, difficulty: float) -> Scene:
@@ -91,35 +98,44 @@ def cyclist_at_turn(draw: Draw, difficulty: float) -> Scene:
 
 
 def _over_mouth(scene: Scene, arm: Arm, speed: float, pace: float, lead: float) -> Walker:
-    """Returns a cyclist who comes along the main road's pavement, crosses the mouth of an arm and meets the ego there."""
-    draw, street, ego = scene.draw, scene.street, scene.vehicles[0]
+    """Returns a cyclist who comes along the main road's pavement, crosses the mouth of an arm and meets the ego there.
+
+    Args:
+        scene: With the ego, which turns into the arm.
+        arm: Into which the ego turns.
+        speed: Of the ego [m/s].
+        pace: Of the cyclist where they meet [m/s].
+        lead: By how much the cyclist has passed the middle of the ego when its front comes there [m].
+    """
+    draw, profile, line = scene.draw, scene.street.road.profile, scene.street.road.line
     outward = draw.uniform(-3.2, -0.9)  # on the crosswalk
-    t = STEP * np.arange(40)
+    left, time = _front_comes(scene, arm, outward - 0.2, speed)
+    way = draw.choice((1.0, 1.0, -1.0))  # 1: the way that the ego has come
+    gone = pace * (TIMES - time)
+    if draw.chance(0.6):  # has set out a moment ago, still getting faster
+        motion = Pace.of([(90.0, pace + 1.0, 0.0)], draw.uniform(1.2, 2.2))
+        before = draw.uniform(2.5, 6.0)  # [m] up to there
+        gone = motion.at(TIMES - time + motion.time(before)) - before
+    along = way * left + lead + gone  # [m] across the mouth, in the cyclist's direction
+    # comes from beside the main road, and goes back there
+    beside = (arm.pose[0] - line.x[-1]) * line.sine[-1] - (arm.pose[1] - line.y[-1]) * line.cosine[-1]
+    shift = float(beside) + profile.right_kerb - 1.2 + outward  # from the pavement's middle to the crosswalk
+    over = max(10.0, (pace + 1.0) * float(np.sqrt(5.8 * max(shift, 0.0) / 3.0)))
+    right_kerb, left_kerb = arm.kerbs
+    first, last = (right_kerb, left_kerb) if way > 0.0 else (-left_kerb, -right_kerb)
+    side, slope = moved(along, [(shift, first - over, over), (-shift, last, over)])
+    x, y = arm.point(outward - shift + side, way * along)
+    heading = arm.pose[2] + way * (0.5 * PI - arctan(slope))
+    return Walker(np.stack((x, y), axis=1), heading, draw.choice(BIKES), AgentType.BICYCLE, "rider")
+
+
+def _front_comes(scene: Scene, arm: Arm, outward: float, speed: float) -> tuple[float, float]:
+    """Returns where to the left of an arm [m], and when [s], the ego's front comes so far out of the junction."""
+    t, ego = STEP * np.arange(40), scene.vehicles[0]
     x, y, yaw, _ = scene.paths[ego.path].line.at(ego.s[0] + speed * (START * STEP + t))
     sine, cosine = sin_cos(yaw)
     dx, dy = x + FRONT_OVERHANG * cosine - arm.pose[0], y + FRONT_OVERHANG * sine - arm.pose[1]
-    out, left = dx * arm.turn[1] + dy * arm.turn[0], dy * arm.turn[1] - dx * arm.turn[0]  # of the ego's front
-    k = int(np.searchsorted(out, outward - 0.2))
+    k = int(np.searchsorted(dx * arm.turn[1] + dy * arm.turn[0], outward))
     if not 0 < k < len(t):
         raise Unfit("the ego's front does not come over the crosswalk")
-    way = draw.choice((1.0, 1.0, -1.0))  # 1: the way that the ego has come
-    since = TIMES - t[k]
-    gone = pace * since
-    if draw.chance(0.6):  # has set out a moment ago, still getting faster
-        motion = Pace.of([(90.0, pace + 1.5, 0.0)], draw.uniform(1.2, 2.2))
-        before = draw.uniform(2.5, 6.0)  # [m] up to there
-        gone = motion.at(since + motion.time(before)) - before
-    along = way * left[k] + lead + gone  # [m] across the mouth, in the cyclist's direction
-    # comes from beside the main road, and goes back there
-    line, (right_kerb, left_kerb) = street.road.line, arm.kerbs
-    beside = (arm.pose[0] - line.x[-1]) * line.sine[-1] - (arm.pose[1] - line.y[-1]) * line.cosine[-1]
-    shift = float(beside + street.road.profile.right_kerb) - 1.2 + outward  # from the crosswalk to the pavement's middle
-    over = max(10.0, pace * float(np.sqrt(5.8 * max(shift, 0.0) / 2.0)))
-    first, last = (right_kerb, left_kerb) if way > 0.0 else (-left_kerb, -right_kerb)
-    u, w = np.clip((along - first + over) / over, 0.0, 1.0), np.clip((along - last) / over, 0.0, 1.0)
-    near = [p * p * p * (10.0 + p * (6.0 * p - 15.0)) for p in (u, w)]
-    rate = [30.0 * p * p * (1.0 - p) * (1.0 - p) / over for p in (u, w)]
-    to_side, slope = outward - shift * (1.0 - near[0] + near[1]), shift * (rate[0] - rate[1])
-    x, y = arm.point(to_side, way * along)
-    heading = arm.pose[2] + way * (0.5 * PI - arctan(slope))
-    return Walker(np.stack((x, y), axis=1), heading, draw.choice(BIKES), AgentType.BICYCLE, "rider")
+    return float(dy[k] * arm.turn[1] - dx[k] * arm.turn[0]), float(t[k])

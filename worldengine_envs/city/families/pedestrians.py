@@ -25,7 +25,7 @@ ROADS = ("straight", "curved", "crossing", "four_way", "t_junction", "narrow", "
 PARKED = ("straight", "crossing", "four_way", "t_junction", "narrow", "blocks")
 VANS = ((5.4, 2.0, 2.5), (5.9, 2.05, 2.6), (4.8, 1.9, 1.9), (5.1, 1.95, 1.8), (4.6, 1.88, 1.66))  # too high to look over
 CARS = ((4.5, 1.85, 1.5), (4.2, 1.78, 1.48), (4.8, 1.88, 1.65), (3.9, 1.7, 1.5))
-WALKING, RUNNING = (0.8, 2.7), (1.5, 3.6)  # paces of grown-ups and children [m/s]
+WALKING = (0.8, 2.7)  # paces of grown-ups [m/s]
 
 
 def jaywalker(draw: Draw, difficulty: float) -> Scene:
@@ -33,7 +33,7 @@ def jaywalker(draw: Draw, difficulty: float) -> Scene:
     scene = underway(draw, ROADS)
     when = moment(scene, difficulty)
     side = draw.choice((-1.0, 1.0))  # comes from the right or from the left
-    target, pace = _meeting(draw, when, side, WALKING)
+    target, pace = _meeting(draw, when, side, difficulty, WALKING)
     begins, pace = _place_to_pause(scene, side, target, when.notice, pace)
     begins, approach = _from_off_lanes(scene, side, begins)
     drift = draw.uniform(-0.25, 0.25)
@@ -48,7 +48,7 @@ def occluded_pedestrian(draw: Draw, difficulty: float) -> Scene:
     when = moment(scene, difficulty)
     cover = draw.choice(places(scene))
     side, size = cover.side, draw.choice(VANS)
-    target, pace = _meeting(draw, when, side, WALKING)
+    target, pace = _meeting(draw, when, side, difficulty, WALKING)
     hidden = abs(cover.left) - 0.5 * size[1] + draw.uniform(0.1, 0.6)  # behind the corner of what hides them
     far = abs(cover.left) + 0.5 * size[1] + draw.uniform(0.4, 1.2)
     begins = side * min(max(side * target + way_of(pace, when.notice, 2.5), hidden), far)
@@ -62,36 +62,38 @@ def occluded_pedestrian(draw: Draw, difficulty: float) -> Scene:
 
 
 def child_between_cars(draw: Draw, difficulty: float) -> Scene:
-    """A child runs out between two parked cars, or a driver who has got out of a parked car crosses the road."""
+    """A child walks or runs out between two parked cars, or a driver who has got out of a parked car crosses the road."""
     scene = underway(draw, PARKED, "parallel", outermost=True)
     when = moment(scene, difficulty)
     cover = draw.choice([place for place in places(scene) if place.parked])
     if draw.chance(0.3):
-        _driver_gets_out(scene, when, cover)
+        _driver_gets_out(scene, when, cover, difficulty)
     else:
-        _child_runs(scene, when, cover)
+        _child_runs(scene, when, cover, difficulty)
     return solve(scene, difficulty)
 
 
-def _child_runs(scene: Scene, when: Moment, cover: Place) -> None:
-    """Adds a child who runs from the pavement, or from where it stands between the cars, to the other side."""
+def _child_runs(scene: Scene, when: Moment, cover: Place, difficulty: float) -> None:
+    """Adds a child who comes from the pavement, or from where it stands between the cars, to the other side."""
     draw, side = scene.draw, cover.side
     size, runner = draw.choice((*VANS, *CARS)), child(draw)
-    target, pace = _meeting(draw, when, side, RUNNING)
+    running = draw.uniform(1.2, 1.6) + 1.7 * difficulty
+    stop = draw.uniform(0.4, 0.8) if draw.chance(0.6 * difficulty) else 0.0  # of fright
+    target, pace = _meeting(draw, when, side, difficulty, (running, running))
     hidden = abs(cover.left) - 0.5 * size[1] + 0.35
     far = abs(room(scene)[0 if side < 0.0 else 1]) + scene.street.road.profile.pavement - 0.5
     begins = side * min(max(side * target + way_of(pace, when.notice, 3.5), hidden), max(far, hidden))
     drift = draw.uniform(-0.1, 0.1)
-    scene.walkers.append(_crosses(scene, when, (begins, target), [], pace, 0.0, runner, "child", drift, 3.5))
+    scene.walkers.append(_crosses(scene, when, (begins, target), [], pace, stop, runner, "child", drift, 3.5))
     _park(scene, when.s - draw.uniform(0.55, 1.2), cover, size, "occluder", target, drift)
     _park(scene, when.s + draw.uniform(0.55, 1.2), cover, draw.choice(CARS), "beyond", target, drift)
 
 
-def _driver_gets_out(scene: Scene, when: Moment, cover: Place) -> None:
+def _driver_gets_out(scene: Scene, when: Moment, cover: Place, difficulty: float) -> None:
     """Adds somebody who stands at the door of a car, on the side of the traffic, and then crosses the road."""
     draw, side = scene.draw, cover.side
     person = (draw.uniform(0.45, 0.52), *adult(draw)[1:])
-    target, _ = _meeting(draw, when, side, WALKING)
+    target, _ = _meeting(draw, when, side, difficulty, WALKING)
     room_beside = cover.width + 0.6 * scene.street.road.profile.shoulder
     size = draw.choice([car for car in CARS if car[1] < room_beside - 0.53] or [min(CARS, key=lambda car: car[1])])
     at = abs(cover.left) - 0.5 * cover.width + room_beside - 0.5 * size[1]  # close to the kerb
@@ -106,10 +108,13 @@ def way_of(pace: float, time: float, acceleration: float) -> float:
     return pace * max(time - pace / (2.0 * acceleration), 0.5 * time)
 
 
-def _meeting(draw: Draw, when: Moment, side: float, paces: tuple[float, float]) -> tuple[float, float]:
-    """Returns where across the ego's front they meet [m to the left] and how fast they go then, by how long they are in the way."""
+def _meeting(draw: Draw, when: Moment, side: float, difficulty: float, paces: tuple[float, float]) -> tuple[float, float]:
+    """Returns where across the ego's front they meet [m to the left] and how fast they go then, by how long they are in the way.
+
+    Where it is easy they are nearly across by then, so that it helps to slow down a little.
+    """
     pace = min(max(draw.uniform(1.3, 2.7) / when.warning, paces[0]), paces[1])
-    return side * max(CORRIDOR - pace * when.warning, -1.0), pace
+    return side * max(CORRIDOR - pace * when.warning, difficulty - 1.0), pace
 
 
 def _hesitation(draw: Draw, difficulty: float) -> float:
