@@ -75,7 +75,7 @@ def test_appending_changes_no_answer(maps):
 
 
 def test_rings_of_any_shape_and_start():
-    """A comb whose teeth are thinner than cells, its ring begun anywhere: cells see runs of edges that go round its first vertex."""
+    """A comb whose teeth are thinner than cells, its ring begun anywhere: cells see runs of edges that go round its end."""
     teeth = [[(k, 0.0), (k + 0.1, 9.0), (k + 0.4, 9.0), (k + 0.5, 0.0)] for k in np.arange(0.0, 12.0, 0.7)]
     comb = np.array([*itertools.chain(*teeth), (12.5, -1.0), (-0.5, -1.0)])
     points = np.random.default_rng(9).uniform(-2, 14, (2000, 2))

@@ -30,7 +30,7 @@ class Acceptance:
     most_trivial: float = 0.5  # share of a family that may be trivial
     most_unsolved: float = 0.8  # share of a family that may be unsolved
     most_attempts: int = 3  # of drawing a scene; seeds that need more are slow to make
-    most_candidates: int = 12  # judged for each scenario wanted, before a family is given up
+    most_candidates: int = 20  # judged for each scenario wanted, before a family is given up
 
 
 @dataclass(frozen=True)
