@@ -71,8 +71,9 @@ def _close_lane(scene: Scene, where: float, taper: float, length: float, side: f
         _put(scene, first - draw.uniform(1.0, 6.0), -side * (0.5 * width + 0.1), SIGN, AgentType.CZONE_SIGN, "sign")
     size = draw.choice(TRUCKS)
     _put(scene, where + 0.5 * size[0], -side * draw.uniform(0.25, 0.45), size, AgentType.VEHICLE, "work_vehicle")
+    s = where + size[0]
     for _ in range(draw.integer(1, 2)):
-        s = where + size[0] + draw.uniform(1.0, max(1.5, length - size[0] - 1.0))
+        s += draw.uniform(1.2, max(1.7, 0.5 * (length - size[0] - 1.0)))
         worker = (draw.uniform(0.5, 0.7), draw.uniform(0.5, 0.7), draw.uniform(1.6, 1.9))
         _put(scene, s, -side * draw.uniform(-0.3, 0.9), worker, AgentType.PEDESTRIAN, "worker", draw.uniform(-PI, PI))
 
@@ -139,7 +140,8 @@ def oncoming_overtaker(draw: Draw, difficulty: float) -> Scene:
         raise Unfit("the overtaker would come over the junction")
     at -= 0.782 * overtaker.size[0]
     scene.script(overtaker, [-2.0, 12.0], [fast, fast], at - fast * contact)
-    over = max(draw.uniform(2.2, 2.8) - 0.4 * difficulty, (5.77 * width / 3.4) ** 0.5)  # how long it returns [s]
+    sideways = 1.8 if street.kind == "curved" else 3.4  # [m/s2], beside what the bend takes
+    over = max(draw.uniform(2.2, 2.8) - 0.4 * difficulty, float(np.sqrt(5.77 * width / sideways)))  # how long it returns [s]
     late = draw.uniform(0.5, 0.6) + 0.25 * difficulty  # part of that which is left at the contact
     returns = contact - over * (1.0 - late)
     overtaker.lateral = ((width, -1e3, 1.0), (-width, at - fast * (contact - returns), fast * over))
