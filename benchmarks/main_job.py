@@ -3,7 +3,9 @@
     python benchmarks/main_job.py                            # pack starter, 5 seeds; goes on where it was stopped
     python benchmarks/main_job.py --logs ../shared/data      # once on real logs, from the import to the table
 
-Differences are paired by scenario; their intervals cover new seeds as well as new scenarios. Every seed's run is kept under
+Differences are paired by scenario; their intervals cover new seeds as well as new scenarios. "Where both succeed" is over the pairs
+in which clone and post-trained policy both came to the horizon without a failure: ego progress (the term EP, and metres) that is
+lost there is what safety costs. Every seed's run is kept under
 runs/main_job-PACK-SEED and is not repeated. Results go to benchmarks/results/main_job.json.
 """
 
@@ -18,12 +20,15 @@ from pathlib import Path
 
 import numpy as np
 import tyro
+from rich.table import Table
 
+from worldengine_envs.city import FAMILIES, RARE
+from worldengine_envs.envs.baselines import BASELINES
 from worldengine_rl.evaluation import Evaluation, make_console
-from worldengine_rl.pipeline import GROUPS, Run, Settings, hardware, write_json
+from worldengine_rl.pipeline import GROUPS, Run, Settings, hardware, signed, write_json
 from worldengine_rl.statistics import crossed_mean
 
-TERMS = ("success", "pdms", "progress")
+TERMS = ("success", "pdms", "ep", "progress")
 IMPORTS = (("scenarionet", "nuscenes_mini"), ("argoverse2", "argoverse2"))
 
 
@@ -52,38 +57,88 @@ def run_seed(pack: tuple[str, ...], name: str, seed: int, threads: int, console)
     return settings.folder
 
 
-def differences(folders: list[Path], tag: str, term: str) -> np.ndarray:
-    """Returns (seeds, scenarios) post-trained minus clone."""
-    rows = []
-    for folder in folders:
-        parts = []
-        for name in ("post-trained", "clone"):
-            evaluation = Evaluation.from_dict(json.loads((folder / f"evaluation_{name}_test.json").read_text()))
-            parts.append({r.scenario: float(getattr(r, term)) for r in evaluation.driven if tag == "all" or tag in r.tags})
-        rows.append([parts[0][scenario] - parts[1][scenario] for scenario in sorted(parts[0])])
-    return np.array(rows)
+class Pairs:
+    """What clone and post-trained policy did in the same held-out scenarios, over all seeds."""
+
+    def __init__(self, folders: list[Path], tag: str):
+        both = [[read_evaluation(folder, name) for folder in folders] for name in ("clone", "post-trained")]
+        names = sorted(r.scenario for r in both[0][0].driven if tag == "all" or tag in r.tags)
+        rows = [[{r.scenario: r for r in evaluation.driven} for evaluation in evaluations] for evaluations in both]
+        self.before, self.after = ([[row[name] for name in names] for row in part] for part in rows)
+
+    def values(self, term: str) -> tuple[np.ndarray, np.ndarray]:
+        """Returns (seeds, scenarios) of a term for the clone and for the post-trained policy."""
+        before, after = (np.array([[float(getattr(r, term)) for r in row] for row in part]) for part in (self.before, self.after))
+        return before, after
+
+    def report(self) -> dict:
+        """Returns means by seed and paired differences, of progress also where both succeed."""
+        values = {term: self.values(term) for term in TERMS}
+        both = (values["success"][0] > 0) & (values["success"][1] > 0)
+        return {
+            "n": both.shape[1],
+            "by_seed": {
+                name: {term: values[term][i].mean(1).tolist() for term in TERMS} for i, name in enumerate(("clone", "post-trained"))
+            },
+            "post-trained minus clone": {term: vars(crossed_mean(after - before)) for term, (before, after) in values.items()},
+            "where both succeed": {
+                "scenarios_by_seed": both.sum(1).tolist(),
+                **{term: vars(crossed_mean(values[term][1] - values[term][0], both)) for term in ("ep", "progress")},
+            },
+        }
+
+
+def read_evaluation(folder: Path, policy: str) -> Evaluation:
+    """Returns what a run wrote of a policy on the held-out scenarios."""
+    return Evaluation.from_dict(json.loads((folder / f"evaluation_{policy}_test.json").read_text()))
+
+
+def families_report(folders: list[Path]) -> dict:
+    """Returns success of every policy in each family of the city: over all seeds, baselines from the first."""
+    policies = {name: [read_evaluation(folder, name) for folder in folders] for name in ("clone", "post-trained")}
+    policies |= {name: [read_evaluation(folders[0], name)] for name in BASELINES}
+    families = {}
+    for family in FAMILIES:
+        parts = {name: [e.with_tag(family).driven for e in evaluations] for name, evaluations in policies.items()}
+        if parts["clone"][0]:
+            success = {name: float(np.mean([[r.success for r in part] for part in rows])) for name, rows in parts.items()}
+            families[family] = {"n": len(parts["clone"][0]), "rare": family in RARE, "success": success}
+    return families
 
 
 def seeds_report(folders: list[Path]) -> dict:
-    """Returns means of clone and post-trained by seed, and the differences over all seeds, for all, common and rare scenarios."""
+    """Returns what clone and post-trained policy did by seed, and the differences over all seeds, for all, common and rare ones."""
     tables = [json.loads((folder / "table.json").read_text()) for folder in folders]
     groups = {}
     for tag in [group for group in ("all", *GROUPS) if group in tables[0]["groups"]]:
-        policies = [table["groups"][tag]["policies"] for table in tables]
+        policies = tables[0]["groups"][tag]["policies"]
         groups[tag] = {
-            "n": policies[0]["clone"]["n"],
-            "failed_to_run": policies[0]["clone"]["failed_to_run"],
-            "by_seed": {
-                name: {term: [policy[name]["means"][term]["mean"] for policy in policies] for term in TERMS}
-                for name in ("clone", "post-trained")
-            },
-            "post-trained minus clone": {term: vars(crossed_mean(differences(folders, tag, term))) for term in TERMS},
-            "baselines": {n: policies[0][n]["means"] for n in policies[0] if n not in ("clone", "post-trained")},
+            "failed_to_run": policies["clone"]["failed_to_run"],
+            **Pairs(folders, tag).report(),
+            "baselines": {name: policies[name]["means"] for name in policies if name not in ("clone", "post-trained")},
         }
     stages = {stage for table in tables for stage in table["timings_s"]}
     timings = {stage: [round(table["timings_s"].get(stage, 0.0), 1) for table in tables] for stage in sorted(stages)}
     totals = [round(sum(table["timings_s"].values()), 1) for table in tables]
-    return {"conditions": tables[0]["conditions"], "groups": groups, "wall_s_by_seed": timings, "wall_s_total": totals}
+    return {
+        "conditions": tables[0]["conditions"],
+        "groups": groups,
+        "families": families_report(folders),
+        "clone": [table["clone"] for table in tables],
+        "wall_s_by_seed": timings,
+        "wall_s_total": totals,
+    }
+
+
+def families_table(families: dict) -> Table:
+    """Returns a table of success by family."""
+    table = Table(title="success by family, held out", title_justify="left")
+    names = list(next(iter(families.values()))["success"])
+    for name in ("family", "n", *names):
+        table.add_column(name, justify="left" if name == "family" else "right", no_wrap=True)
+    for family, row in families.items():
+        table.add_row(family, str(row["n"]), *(f"{row['success'][name]:.2f}" for name in names))
+    return table
 
 
 def import_logs(logs: Path, folder: Path) -> list[str]:
@@ -129,9 +184,14 @@ def main() -> None:
             keep(f"pack {pack}", seeds_report(folders))
     for title, part in results.items():
         for tag, group in part.get("groups", {}).items():
-            gains = group["post-trained minus clone"]
-            words = [f"{t} {gains[t]['mean']:+.3f} [{gains[t]['low']:+.3f}, {gains[t]['high']:+.3f}]" for t in TERMS]
+            gains, kept = group["post-trained minus clone"], group.get("where both succeed")
+            words = [f"{term} {signed(gains[term])}" for term in ("success", "pdms", "progress")]
+            words += [f"where both succeed: ep {signed(kept['ep'])}, progress {signed(kept['progress'])} m"] if kept else []
             console.print(f"{title}, {tag}: post-trained minus clone: {', '.join(words)}", soft_wrap=True)
+        if "families" in part:
+            console.print(families_table(part["families"]))
+            ends = [f"{c['best_epoch']} of {c['epoch']}" + ("" if c["stopped_improving"] else " (cut off)") for c in part["clone"]]
+            console.print(f"best epochs of cloning by seed: {', '.join(ends)}; wall time [s]: {part['wall_s_total']}")
     console.print(f"written to {arguments.out}")
 
 

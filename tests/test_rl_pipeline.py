@@ -13,7 +13,7 @@ from worldengine_envs.errors import DataError, WorldEngineError
 from worldengine_envs.scenario.pack_write import write_pack
 from worldengine_rl.evaluation import Evaluation, evaluate
 from worldengine_rl.mining import MiningSettings, mine
-from worldengine_rl.pipeline import Run, Settings, common_with_some_rare
+from worldengine_rl.pipeline import Run, Settings, common_with_some_rare, split_scenarios
 from worldengine_rl.policies import load_policy
 from worldengine_rl.post_training import PostTrainSettings, draw_scenarios
 from worldengine_rl.pretraining import CloneSettings
@@ -61,6 +61,7 @@ def test_the_job_leaves_what_it_promises(pack, tmp_path, monkeypatch):
         file.name for file in folder.iterdir()
     }
     assert set(result["groups"]) == {"all", "common", "rare"}
+    assert result["clone"]["epoch"] == 3 and not result["clone"]["stopped_improving"]
     policies = result["groups"]["all"]["policies"]
     assert list(policies) == ["clone", "post-trained", "log", "constant-velocity", "brake", "idm", "pdm-closed"]
     assert all(policy["n"] == 4 and policy["failed_to_run"] == {} for policy in policies.values())
@@ -166,6 +167,22 @@ def test_rare_share(factory):
     assert train == [f"{family}_{seed:03d}" for family in ("lane_follow", "jaywalker") for seed in (0, 2)]
     chosen = common_with_some_rare(train, factory.packs, 0.34, seed=0)
     assert len(chosen) == 3 and sum(name.startswith("jaywalker") for name in chosen) == 1
+
+
+def test_validation_is_held_out_of_the_train_splits(factory):
+    train, name, held_out = split_scenarios(factory.packs, 0.25, seed=0)
+    assert name == "validation" and len(held_out) == 1 and sorted(train + held_out) == sorted(factory.packs.ids("train"))
+    assert split_scenarios(factory.packs, 0.0, seed=0) == (factory.packs.ids("train"), "test", factory.packs.ids("test"))
+    with pytest.raises(WorldEngineError, match="validation-share"):
+        split_scenarios(factory.packs, 1.0, seed=0)
+
+
+def test_differences_where_both_succeed(factory):
+    first, second = (evaluate(name, factory, factory.packs.ids()) for name in ("idm", "constant-velocity"))
+    both = [(a, b) for a, b in zip(first.driven, second.driven, strict=True) if a.success and b.success]
+    estimate = second.minus(first, "ep", successes_only=True)
+    assert 0 < estimate.n == len(both) < len(first.driven)
+    assert estimate.mean == pytest.approx(np.mean([b.ep - a.ep for a, b in both]))
 
 
 def test_unknown_policies_and_packs_are_clear_errors(factory, scenarios):

@@ -63,3 +63,15 @@ def test_crossed_interval_grows_with_the_spread_between_seeds():
     apart = crossed_mean(alike + np.array([-0.4, -0.2, 0.0, 0.2, 0.4])[:, None])
     expected = np.hypot(scenarios.std() / 20, np.std([-0.4, -0.2, 0.0, 0.2, 0.4]) / np.sqrt(5)) * 2 * 1.96
     assert apart.high - apart.low == pytest.approx(expected, rel=0.1)
+
+
+def test_crossed_mean_of_what_counts():
+    """Values that do not count change nothing, and a scenario that counts in no seed is none."""
+    rng = np.random.default_rng(0)
+    values, where = rng.normal(size=(4, 60)), rng.random((4, 60)) < 0.7
+    where[:, :20] = False
+    estimate, other = crossed_mean(values, where), crossed_mean(np.where(where, values, 1e6), where)
+    assert estimate == other and estimate.n == where.any(0).sum() < 41
+    assert estimate.mean == pytest.approx(values[where].mean()) and estimate.low < estimate.mean < estimate.high
+    assert crossed_mean(values, np.ones_like(where)) == crossed_mean(values)
+    assert crossed_mean(values, np.zeros_like(where)).n == 0

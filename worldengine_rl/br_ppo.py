@@ -2,12 +2,14 @@
 
 One iteration: collect ``n_steps`` decisions of every world, then maximise by minibatches
 
-    clipped surrogate(GAE advantages) - kl_coef * KL(pi || pi_ref) - vf_coef * value error + ent_coef * entropy
+    clipped surrogate(GAE advantages) - kl_coef * KL(pi || pi_ref) - imitation_coef * KL(demonstrations || pi)
+    - vf_coef * value error + ent_coef * entropy
 
-where ``pi_ref`` is a frozen copy of the policy and the KL is exact (both distributions are known in closed form), averaged over
+where ``pi_ref`` is a frozen copy of the policy and its KL is exact (both distributions are known in closed form), averaged over
 decisions. ``kl_coef`` is adapted after every rollout so that the KL per decision settles at ``target_kl_ref`` (the KL penalty of
 Schulman et al. 2017, section 4, and Ziegler et al. 2019). The KL follows the coefficient with a lag of several iterations, so a
 controller that only adds up errors swings; ours (proportional and integral, on logarithms) also answers the change of the error.
+The imitation term is over demonstrations of its own, drawn beside every minibatch (experience mixing).
 For one decision with reward r, advantages as they are (not normalised), no clipping and a fixed coefficient b the optimum is known:
 pi = pi_ref exp(r / b) / Z.
 """
@@ -79,6 +81,8 @@ class BRPPO(PPO):
         kl_coef: weight of the KL term, at the start if it is adapted. 0 with ``target_kl_ref=None`` is plain PPO.
         critic_warmup: number of first iterations that train the value function only. It needs a policy whose actor and critic
             share no parameters to leave the actor untouched.
+        imitation_coef: weight of the imitation term; needs demonstrations (``set_demonstrations``) and a Discrete action space.
+        imitation_batch_size: number of demonstrations beside every minibatch.
         bootstrap_time_limits: add the value of the last observation where an episode was cut by its time limit, as PPO does.
         Others as in ``stable_baselines3.PPO``.
     """
@@ -91,6 +95,8 @@ class BRPPO(PPO):
         target_kl_ref: float | None = 0.05,
         kl_coef: float = 0.1,
         critic_warmup: int = 0,
+        imitation_coef: float = 0.0,
+        imitation_batch_size: int = 256,
         bootstrap_time_limits: bool = False,
         learning_rate=3e-4,
         n_steps: int = 32,
@@ -101,6 +107,8 @@ class BRPPO(PPO):
         **ppo_arguments,
     ):
         self.target_kl_ref, self.kl_coef, self.critic_warmup = target_kl_ref, kl_coef, critic_warmup
+        self.imitation_coef, self.imitation_batch_size = imitation_coef, imitation_batch_size
+        self.demonstrations: tuple[dict | torch.Tensor, torch.Tensor] | None = None
         self.bootstrap_time_limits = bootstrap_time_limits
         self.iterations_done = 0
         self.kl_error = -1.0  # of the last rollout; at the start the policy is the reference
@@ -129,7 +137,7 @@ class BRPPO(PPO):
         return [*state_dicts, "reference_policy"], variables
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_last_obs", "_last_original_obs", "_last_episode_starts"]
+        return [*super()._excluded_save_params(), "_last_obs", "_last_original_obs", "_last_episode_starts", "demonstrations"]
 
     def restore(self, path: str | Path) -> None:
         """Goes on from a checkpoint of a model that was made alike: takes its weights, optimiser state and counters.
@@ -148,6 +156,17 @@ class BRPPO(PPO):
             remedy = "Delete it to begin anew, or go on with the settings that it was made with"
             raise DataError(f"not a checkpoint of this model ({str(error)[:200]})", file=path, remedy=remedy) from error
         vars(self).update(counters)
+
+    def set_demonstrations(self, observations: dict[str, np.ndarray] | np.ndarray, targets: np.ndarray) -> None:
+        """Sets what the imitation term imitates; not saved with the model.
+
+        Args:
+            observations: (demonstrations, ...), by name where they are a Dict.
+            targets: (demonstrations, actions) probabilities.
+        """
+        if not isinstance(self.action_space, spaces.Discrete) or targets.shape[1:] != (self.action_space.n,):
+            raise ValueError(f"targets of shape {targets.shape} are no probabilities over {self.action_space}")
+        self.demonstrations = _as_tensors((observations, targets), self.device)
 
     # -- rollouts ------------------------------------------------------------------------------------------------------------------
 
@@ -206,6 +225,9 @@ class BRPPO(PPO):
             loss = self.vf_coef * terms["value_loss"]
             if not warming_up:
                 loss = loss + terms["policy_gradient_loss"] + self.kl_coef * terms["kl_ref"] + self.ent_coef * terms["entropy_loss"]
+                if self.imitation_coef > 0:
+                    terms["imitation_loss"] = self._imitation_loss()
+                    loss = loss + self.imitation_coef * terms["imitation_loss"]
             terms["loss"] = loss
             if not warming_up and self.target_kl is not None and terms["approx_kl"] > 1.5 * self.target_kl:
                 break  # PPO's own guard against one too large update
@@ -287,6 +309,15 @@ class BRPPO(PPO):
             "approx_kl": (ratio - 1 - log_ratio).mean(),  # Schulman's estimate of the KL to the policy of the rollout
         }
 
+    def _imitation_loss(self) -> torch.Tensor:
+        """Returns the mean KL(targets || policy) of demonstrations drawn at random."""
+        if self.demonstrations is None:
+            raise WorldEngineError("imitation_coef is above 0 without demonstrations: call set_demonstrations first")
+        observations, targets = self.demonstrations
+        rows = torch.randint(len(targets), (self.imitation_batch_size,), device=self.device)
+        targets, distribution = targets[rows], self.policy.get_distribution(_take(observations, rows)).distribution
+        return (targets * (targets.clamp_min(1e-12).log() - distribution.logits)).sum(1).mean()
+
     def _gradient_step(self, loss: torch.Tensor, batch: dict) -> None:
         if not torch.isfinite(loss):
             raise NonFiniteLossError("the loss", self._save_batch(batch), self._n_updates)
@@ -319,6 +350,13 @@ class BRPPO(PPO):
         record("train/n_updates", self._n_updates, exclude="tensorboard")
         if hasattr(self.policy, "log_std"):
             record("train/std", float(self.policy.log_std.detach().exp().mean()))
+
+
+def _as_tensors(tree, device):
+    """Returns arrays, or every array in (nested) tuples and dicts, as tensors."""
+    if isinstance(tree, dict):
+        return {key: _as_tensors(value, device) for key, value in tree.items()}
+    return tuple(_as_tensors(part, device) for part in tree) if isinstance(tree, tuple) else torch.as_tensor(tree, device=device)
 
 
 def _take(tree, rows):

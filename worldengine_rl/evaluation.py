@@ -78,9 +78,11 @@ class Evaluation:
         driven = self.driven
         return bootstrap_mean([float(getattr(r, term)) for r in driven], [r.recording for r in driven])
 
-    def minus(self, other: Evaluation, term: str) -> Estimate:
-        """Returns the mean paired difference to another policy over the scenarios that both drove."""
-        mine, others = ({r.scenario: float(getattr(r, term)) for r in e.driven} for e in (self, other))
+    def minus(self, other: Evaluation, term: str, successes_only: bool = False) -> Estimate:
+        """Returns the mean paired difference to another policy over the scenarios that both drove, or both succeeded in."""
+        mine, others = (
+            {r.scenario: float(getattr(r, term)) for r in e.driven if r.success or not successes_only} for e in (self, other)
+        )
         return paired_difference(mine, others, {r.scenario: r.recording for r in self.driven})
 
     def as_dict(self) -> dict:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import json
 import math
@@ -30,7 +31,7 @@ from worldengine_rl.evaluation import TERMS, Evaluation, evaluate, make_table
 from worldengine_rl.mining import MiningSettings, mine
 from worldengine_rl.policies import DrivingPolicy, load_policy
 from worldengine_rl.post_training import PostTrainSettings, make_model, post_train, save_model
-from worldengine_rl.pretraining import CloneSettings, clone
+from worldengine_rl.pretraining import CloneSettings, Demonstrations, clone
 from worldengine_rl.randomness import derived_seed, seed_torch
 from worldengine_rl.tracking import Tracker
 from worldengine_rl.worlds import PackSet, WorldFactory, WorldSettings
@@ -50,6 +51,9 @@ class Settings:
     """All randomness of the run comes from it."""
     threads: int = 2
     """Threads of torch and of the worlds. On a CPU, the same seed and threads give the same numbers."""
+    validation_share: float = 0.0
+    """Share of the recordings of the train splits to hold out and to evaluate on instead of the test splits: choose settings by
+    these, then train without, so that nothing is chosen by what the results are measured on."""
     rare_share: float = 0.05
     """Share of rare scenarios among those that the clone learns from; packs without tags "rare" are used whole."""
     anchors: int = 256
@@ -91,11 +95,10 @@ class Run:
         os.environ["WORLDENGINE_THREADS"] = str(settings.threads)
         torch.set_num_threads(settings.threads)
         self.tracker = Tracker(self.folder, settings.wandb_project, asdict(settings))
-        self.factory = WorldFactory(self.packs, settings.worlds)
-        self.train_ids, self.test_ids = self.packs.ids("train"), self.packs.ids("test")
-        if not self.train_ids or not self.test_ids:
-            remedy = "Packs for training need scenarios in both splits"
-            raise DataError(f"{len(self.train_ids)} train and {len(self.test_ids)} test scenarios", field="split", remedy=remedy)
+        self.train_ids, self.held_out, self.held_out_ids = split_scenarios(self.packs, settings.validation_share, settings.seed)
+        if not self.train_ids or not self.held_out_ids:
+            problem = f"{len(self.train_ids)} train and {len(self.held_out_ids)} {self.held_out} scenarios"
+            raise DataError(problem, field="split", remedy="Packs for training need scenarios in both splits")
 
     def _take_folder(self, resume: bool) -> None:
         file, mine = self.folder / "settings.json", json.loads(json.dumps(asdict(self.settings)))
@@ -114,21 +117,30 @@ class Run:
 
     def run(self) -> dict:
         """Does all stages that are not done yet and returns what ``table.json`` holds."""
-        with self._timed("read scenarios"), self._progress("scenarios", len(self.train_ids + self.test_ids)) as advance:
-            self.train_ids = self.factory.prepare(self.train_ids, advance)
-            held_out = self.factory.prepare(self.test_ids, advance)
-        self.console.print(f"{len(self.train_ids)} scenarios to train on, {len(held_out)} held out, in {self.packs.name}")
-        for name, why in self.factory.errors.items():
-            self.console.print(f"[yellow]left out:[/] {name}: {why}")
-        cloned = self._clone()
-        before = self._evaluate("clone", cloned, self.test_ids, "test")
-        mined = self._mine(cloned)
-        trained = self._post_train(cloned, mined)
-        after = self._evaluate("post-trained", trained, self.test_ids, "test")
-        baselines = [self._evaluate(name, name, self.test_ids, "test") for name in BASELINES] if self.settings.baselines else []
-        result = self._table(before, after, baselines)
+        if not (self.folder / "post_trained.zip").exists():
+            self.train_ids = self._read(self.train_ids, "to train on")
+            cloned = self._clone()
+            self._post_train(cloned, self._mine(cloned))
+        self._read(self.held_out_ids, "held out")  # those to train on are not needed any more, and leave memory
+        policies = {"clone": load_policy(self.folder / "clone.zip"), "post-trained": load_policy(self.folder / "post_trained.zip")}
+        policies |= {name: name for name in BASELINES} if self.settings.baselines else {}
+        rows = [self._evaluate(name, policy, self.held_out_ids, self.held_out) for name, policy in policies.items()]
+        result = self._table(rows[0], rows[1], rows[2:])
         self.tracker.close()
         return result
+
+    def _read(self, scenarios: Sequence[str], purpose: str) -> list[str]:
+        """Reads and compiles scenarios in place of those before; returns those that can be driven."""
+        self.packs = self.factory = None
+        gc.collect()  # compiled maps take gigabytes, and worlds that refer to them are in cycles
+        self.packs = PackSet(self.settings.pack)
+        self.factory = WorldFactory(self.packs, self.settings.worlds)
+        with self._timed("read scenarios"), self._progress("scenarios", len(scenarios)) as advance:
+            good = self.factory.prepare(scenarios, advance)
+        self.console.print(f"{len(good)} scenarios {purpose} in {self.packs.name}")
+        for name, why in self.factory.errors.items():
+            self.console.print(f"[yellow]left out:[/] {name}: {why}")
+        return good
 
     def _new_policy(self) -> DrivingPolicy:
         """Returns an untrained policy over anchors that are made from what the logged drivers of the training split did."""
@@ -146,11 +158,9 @@ class Run:
         settings, file = self.settings, self.folder / "clone.zip"
         if file.exists():
             return load_policy(file)
-        policy = self._new_policy()
-        scenarios = common_with_some_rare(self.train_ids, self.packs, settings.rare_share, settings.seed)
-        with self._timed("demonstrations"), self.console.status(f"driving {len(scenarios)} logs for demonstrations"):
-            envs = self.factory.make(min(64, len(scenarios)), **policy.world_arguments)
-            data = collect_demonstrations(envs, self.packs, scenarios, settings.clone, settings.seed)
+        with self._timed("vocabulary"):
+            policy = self._new_policy()
+        data = self._demonstrations(policy)
         with self._timed("clone"), self._progress("cloning", settings.clone.max_epochs) as advance:
 
             def on_epoch(metrics: dict) -> None:
@@ -158,13 +168,23 @@ class Run:
                 advance(f"validation loss {metrics['validation_loss']:.3f}")
 
             progress = clone(policy, data, settings.clone, settings.seed, self.folder / "clone_checkpoint.pt", on_epoch)
-        self.console.print(
-            f"clone: {len(data)} decisions of {len(scenarios)} scenarios, best validation loss {progress.best_loss:.3f} "
-            f"in epoch {progress.best_epoch} of {progress.epoch}"
-        )
+        ended = "it had stopped improving" if progress.stopped_improving(settings.clone) else "--clone.max-epochs were over"
+        words = f"best validation loss {progress.best_loss:.3f} in epoch {progress.best_epoch} of {progress.epoch} ({ended})"
+        self.console.print(f"clone: {len(data)} decisions, {words}")
+        report = {name: getattr(progress, name) for name in ("epoch", "best_epoch", "best_loss")}
+        report |= {"stopped_improving": progress.stopped_improving(settings.clone), "decisions": len(data)}
+        write_json(self.folder / "clone.json", report)
         envs = self.factory.make(1, autoreset_mode=AutoresetMode.SAME_STEP, **policy.world_arguments)
         save_model(make_model(policy, envs, settings.post_training, settings.seed), file)
         return load_policy(file)
+
+    def _demonstrations(self, policy: DrivingPolicy) -> Demonstrations:
+        """Returns what the clone learns from; the same whenever it is asked for, so that it needs not be kept."""
+        settings = self.settings
+        scenarios = common_with_some_rare(self.train_ids, self.packs, settings.rare_share, settings.seed)
+        with self._timed("demonstrations"), self.console.status(f"driving {len(scenarios)} logs for demonstrations"):
+            envs = self.factory.make(min(64, len(scenarios)), **policy.world_arguments)
+            return collect_demonstrations(envs, self.packs, scenarios, settings.clone, settings.seed)
 
     def _mine(self, policy: DrivingPolicy) -> list[dict]:
         file = self.folder / "mined.json"
@@ -177,22 +197,21 @@ class Run:
         self.console.print(f"mined {len(mined)} of {len(self.train_ids)} scenarios ({counts or 'nothing'})")
         return mined
 
-    def _post_train(self, cloned: DrivingPolicy, mined: Sequence[dict]) -> DrivingPolicy:
-        file = self.folder / "post_trained.zip"
-        if not file.exists():
-            settings = self.settings.post_training
-            draw_from = {"autoreset_mode": AutoresetMode.SAME_STEP, "scenarios": self.train_ids}
-            envs = self.factory.make(settings.worlds, **draw_from, **cloned.world_arguments)
-            with self._timed("post-train"), self._progress("post-training", settings.iterations) as advance:
+    def _post_train(self, cloned: DrivingPolicy, mined: Sequence[dict]) -> None:
+        settings, names = self.settings.post_training, [entry["scenario"] for entry in mined]
+        mastered = [name for name in self.train_ids if name not in set(names)] or names
+        demonstrations = self._demonstrations(cloned)
+        draw_from = {"autoreset_mode": AutoresetMode.SAME_STEP, "scenarios": self.train_ids}
+        envs = self.factory.make(settings.worlds, **draw_from, **cloned.world_arguments)
+        with self._timed("post-train"), self._progress("post-training", settings.iterations) as advance:
 
-                def on_iteration(metrics: dict) -> None:
-                    self.tracker.log("post_training", metrics["iteration"], metrics)
-                    advance(f"success {metrics['success']:.2f}, pdms {metrics['pdms']:.2f}, KL {metrics['kl_ref']:.2f}")
+            def on_iteration(metrics: dict) -> None:
+                self.tracker.log("post_training", metrics["iteration"], metrics)
+                advance(f"success {metrics['success']:.2f}, pdms {metrics['pdms']:.2f}, KL {metrics['kl_ref']:.2f}")
 
-                names = [entry["scenario"] for entry in mined]
-                model = post_train(cloned, envs, names, self.train_ids, settings, self.settings.seed, self.folder, on_iteration)
-            save_model(model, file)
-        return load_policy(file)
+            seed, folder = self.settings.seed, self.folder
+            model = post_train(cloned, envs, names, mastered, demonstrations, settings, seed, folder, on_iteration)
+        save_model(model, self.folder / "post_trained.zip")
 
     def _evaluate(self, name: str, policy: str | DrivingPolicy, scenarios: Sequence[str], split: str) -> Evaluation:
         file = self.folder / f"evaluation_{name}_{split}.json"
@@ -206,16 +225,15 @@ class Run:
         return Evaluation.from_dict(json.loads(file.read_text()))
 
     def _table(self, before: Evaluation, after: Evaluation, baselines: Sequence[Evaluation]) -> dict:
-        result = summary(before, after, baselines) | {"timings_s": self._timings(), "hardware": hardware(self.settings.threads)}
+        result = summary(before, after, baselines) | {"clone": json.loads((self.folder / "clone.json").read_text())}
+        result |= {"timings_s": self._timings(), "hardware": hardware(self.settings.threads)}
         for group in result["groups"]:
             rows = [e if group == "all" else e.with_tag(group) for e in (before, after, *baselines)]
             self.console.print(make_table(rows, f"{group}: held-out scenarios"))
-            gain = result["groups"][group]["post-trained minus clone"]
-            words = [
-                f"{t} {gain[t]['mean']:+.3f} [{gain[t]['low']:+.3f}, {gain[t]['high']:+.3f}]"
-                for t in ("success", "pdms", "progress")
-            ]
-            self.console.print(f"post-trained minus clone, paired: {', '.join(words)} m\n", soft_wrap=True)
+            gain, kept = (result["groups"][group][name] for name in ("post-trained minus clone", "where both succeed"))
+            words = [f"{term} {signed(gain[term])}" for term in ("success", "pdms")]
+            words.append(f"where both succeed ({kept['ep']['n']}): ep {signed(kept['ep'])}, progress {signed(kept['progress'])} m")
+            self.console.print(f"post-trained minus clone, paired: {', '.join(words)}\n", soft_wrap=True)
         write_json(self.folder / "table.json", result)
         return result
 
@@ -263,6 +281,20 @@ def contents_digest(packs: PackSet) -> str:
     return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
+def split_scenarios(packs: PackSet, validation_share: float, seed: int) -> tuple[list[str], str, list[str]]:
+    """Returns the scenarios to train on, and name and scenarios of the part held out: the test splits, or recordings of train."""
+    train = packs.ids("train")
+    if not 0.0 <= validation_share < 1.0:
+        raise WorldEngineError(f"--validation-share {validation_share} is not at least 0 and below 1")
+    if validation_share == 0.0:
+        return train, "test", packs.ids("test")
+    recordings = sorted({packs.recording(name) for name in train})
+    order = np.random.default_rng(derived_seed(seed, "held out")).permutation(len(recordings))
+    held_out = {recordings[i] for i in order[: max(1, round(validation_share * len(recordings)))]}
+    parts = [[name for name in train if (packs.recording(name) in held_out) == wanted] for wanted in (False, True)]
+    return parts[0], "validation", parts[1]
+
+
 def common_with_some_rare(scenarios: Sequence[str], packs: PackSet, rare_share: float, seed: int) -> list[str]:
     """Returns all scenarios that are not tagged rare, and so many drawn from the others that they make up ``rare_share``."""
     rare = [name for name in scenarios if "rare" in packs.tags(name)]
@@ -290,8 +322,14 @@ def summary(before: Evaluation, after: Evaluation, baselines: Sequence[Evaluatio
                 for e in rows
             },
             "post-trained minus clone": {term: asdict(rows[1].minus(rows[0], term)) for term in TERMS},
+            "where both succeed": {term: asdict(rows[1].minus(rows[0], term, successes_only=True)) for term in ("ep", "progress")},
         }
     return {"conditions": asdict(before.conditions), "groups": groups}
+
+
+def signed(estimate: dict) -> str:
+    """Returns a difference with its interval as text."""
+    return f"{estimate['mean']:+.3f} [{estimate['low']:+.3f}, {estimate['high']:+.3f}]"
 
 
 def hardware(threads: int) -> dict:

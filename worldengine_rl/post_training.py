@@ -15,6 +15,7 @@ from worldengine_envs.envs.sb3 import SB3VecEnv
 from worldengine_envs.envs.vector_env import DrivingVectorEnv
 from worldengine_rl.br_ppo import BRPPO
 from worldengine_rl.policies import DrivingPolicy
+from worldengine_rl.pretraining import Demonstrations
 from worldengine_rl.randomness import derived_seed, seed_torch
 
 
@@ -29,7 +30,7 @@ class PostTrainSettings:
     decisions: int = 8
     """Decisions of every world in an iteration (8 are one episode of 4 s)."""
     mined_share: float = 0.5
-    """Share of worlds that start in a mined scenario; the others start in any scenario of the training split."""
+    """Share of worlds that start in a mined scenario; the others start in those of the training split that the clone masters."""
     learning_rate: float = 3e-4
     """At the start; it falls linearly to a tenth."""
     batch_size: int = 512
@@ -39,6 +40,10 @@ class PostTrainSettings:
     """KL per decision to the clone that the coefficient is adapted to [nats]; more allows more change."""
     kl_coef: float = 0.1
     """Coefficient of the KL term at the start."""
+    imitation_coef: float = 0.5
+    """Weight of imitating the clone's own demonstrations, mostly of common driving, beside every minibatch: what keeps the policy
+    from driving slower everywhere because that helps in mined scenarios. More keeps more progress and gains less success."""
+    imitation_batch_size: int = 256
     critic_warmup: int = 3
     """First iterations that train the critic only: what the clone earns is not what the driver earned."""
 
@@ -108,6 +113,8 @@ def make_model(policy: DrivingPolicy, envs: DrivingVectorEnv, settings: PostTrai
         SB3VecEnv(envs),
         target_kl_ref=settings.target_kl_ref,
         kl_coef=settings.kl_coef,
+        imitation_coef=settings.imitation_coef,
+        imitation_batch_size=settings.imitation_batch_size,
         critic_warmup=settings.critic_warmup,
         learning_rate=LinearSchedule(settings.learning_rate, settings.learning_rate / 10, 1.0),
         n_steps=settings.decisions,
@@ -128,6 +135,7 @@ def post_train(
     envs: DrivingVectorEnv,
     mined: Sequence[str],
     others: Sequence[str],
+    demonstrations: Demonstrations,
     settings: PostTrainSettings,
     seed: int,
     folder: Path,
@@ -139,6 +147,7 @@ def post_train(
         policy: The clone; it stays as it is.
         envs: ``settings.worlds`` worlds with ``AutoresetMode.SAME_STEP``.
         mined, others: Scenarios to start episodes in; worlds that end early go on in any scenario of ``envs``.
+        demonstrations: What the imitation term imitates.
         settings, seed: What to do, and where randomness comes from.
         folder: Where checkpoints go.
         on_iteration: Called with the metrics of every iteration, after its checkpoint is written.
@@ -147,6 +156,7 @@ def post_train(
     model = make_model(policy, envs, settings, seed)
     if checkpoint.exists():
         model.restore(checkpoint)
+    model.set_demonstrations(demonstrations.observations, demonstrations.targets)
     model.set_logger(configure(str(folder), []))  # the tracker writes; this folder is where a batch with NaN goes
 
     def draw(iteration: int) -> list[str]:

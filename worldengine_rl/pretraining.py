@@ -26,7 +26,7 @@ class CloneSettings:
     """Targets are softmax(-distance / softness) over anchors, where distance is the mean distance of poses to the log [m]."""
     learning_rate: float = 1e-3
     batch_size: int = 512
-    max_epochs: int = 100
+    max_epochs: int = 200
     patience: int = 6
     """Epochs without a better validation loss before it stops; the best epoch is kept."""
     validation_share: float = 0.15
@@ -76,6 +76,10 @@ class CloneProgress:
     best_loss: float = float("inf")
     history: tuple[dict, ...] = ()
 
+    def stopped_improving(self, settings: CloneSettings) -> bool:
+        """Whether the validation loss has not fallen for so long that cloning is over."""
+        return self.epoch - self.best_epoch >= settings.patience
+
 
 def clone(
     policy: DrivingPolicy,
@@ -105,7 +109,7 @@ def clone(
         best, progress = state["best"], CloneProgress(**state["progress"])
     else:
         policy.fit_inputs(train_tensors["observations"])
-    while progress.epoch < settings.max_epochs and progress.epoch - progress.best_epoch < settings.patience:
+    while progress.epoch < settings.max_epochs and not progress.stopped_improving(settings):
         seed_torch(derived_seed(seed, "clone", progress.epoch))
         train_loss = _epoch(policy, optimizer, train_tensors, settings.batch_size)
         metrics = {"epoch": progress.epoch + 1, "train_loss": train_loss, **_validate(policy, validation_tensors)}

@@ -68,19 +68,26 @@ def paired_difference(
     )
 
 
-def crossed_mean(values: np.ndarray, *, resamples: int = 4000, level: float = 0.95, seed: int = 0) -> Estimate:
+def crossed_mean(
+    values: np.ndarray, where: np.ndarray | None = None, *, resamples: int = 4000, level: float = 0.95, seed: int = 0
+) -> Estimate:
     """Returns the mean of (seeds, scenarios) values with an interval that covers new seeds as well as new scenarios.
 
     Both are drawn with replacement, each by itself (the pigeonhole bootstrap of Owen 2007 for crossed designs); ``n`` is the number
-    of scenarios.
+    of scenarios. ``where`` (seeds, scenarios) bool says which values count (default: all); the mean is over those, and ``n`` counts
+    scenarios with at least one.
     """
     values = np.asarray(values, dtype=np.float64)
+    counts = np.ones(values.shape) if where is None else np.asarray(where, dtype=np.float64)
     if not np.isfinite(values).all():
         raise ValueError(f"{int((~np.isfinite(values)).sum())} of {values.size} values are not finite")
-    random = np.random.default_rng(seed)
-    means = np.empty(resamples)
-    for i in range(resamples):
-        rows, columns = (random.integers(size, size=size) for size in values.shape)
-        means[i] = values[np.ix_(rows, columns)].mean()
+    if not counts.any():
+        return Estimate(math.nan, math.nan, math.nan, 0)
+    random, sums = np.random.default_rng(seed), values * counts
+    means = []
+    for _ in range(resamples):
+        drawn = np.ix_(*(random.integers(size, size=size) for size in values.shape))
+        if counts[drawn].any():
+            means.append(sums[drawn].sum() / counts[drawn].sum())
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(float(values.mean()), float(low), float(high), values.shape[1])
+    return Estimate(float(sums.sum() / counts.sum()), float(low), float(high), int(counts.any(0).sum()))
