@@ -20,7 +20,8 @@ def red_light_runner(draw: Draw, difficulty: float) -> Scene:
     street = make_street(draw.choice(("crossing", "crossing", "t_junction", "blocks")), draw)
     junction = street.junctions[street.main]
     if junction.kind != LIGHTS:
-        raise Unfit("there is no light")
+        street = make_street("crossing", draw)
+        junction = street.junctions[street.main]
     lane = draw.integer(0, len(street.road.forward) - 1)
     speed = street.road.profile.speed_limit * draw.uniform(0.75, 1.0)
     contact = draw.uniform(2.9, 3.5) - 1.0 * difficulty
