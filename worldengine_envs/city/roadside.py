@@ -47,10 +47,11 @@ def stretches(scene: Scene) -> list[tuple[Road, float, float]]:
 
 
 def ahead_of_ego(scene: Scene) -> tuple[float, float]:
-    """Returns x, y [m] of the place on the ego's path that it comes to."""
+    """Returns x, y [m] of about the place on the ego's path that it comes to."""
     ego = scene.vehicles[0]
-    x, y, _, _ = scene.paths[ego.path].line.at(float(ego.s[0]) + AHEAD)
-    return float(x), float(y)
+    line = scene.paths[ego.path].line
+    k = min(int(np.searchsorted(line.s, ego.s[0] + AHEAD)), len(line.s) - 1)
+    return float(line.x[k]), float(line.y[k])
 
 
 def junctions_near(scene: Scene) -> list[Junction]:

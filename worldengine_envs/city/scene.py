@@ -192,9 +192,11 @@ class Scene:
         fixed = [actor.has_part for actor in (*self.vehicles, *self.walkers)]
         order = sorted(range(count), key=lambda i: not fixed[i])
         kept: list[int] = []
+        stays = np.zeros(count, dtype=np.bool_)
         for i in order:
-            if not any(pairs[i, j] for j in kept):
+            if not (pairs[i] & stays).any():
                 kept.append(i)
+                stays[i] = True
             elif fixed[i]:
                 raise Unfit("what has to stay collides")
         inside = set(kept)
