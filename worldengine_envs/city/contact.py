@@ -54,7 +54,7 @@ def _inside(ring, x, y):
 
 
 @njit(cache=True, nogil=True)
-def off_road(rings, offsets, bounds, x, y, c, n):
+def off_road(rings, offsets, bounds, x, y, c, n, margin):
     """Whether a corner of the ego's box lies in none of the rings.
 
     Args:
@@ -62,14 +62,16 @@ def off_road(rings, offsets, bounds, x, y, c, n):
         offsets: (rings + 1,) where each begins.
         bounds: (rings, 4) least x, y, greatest x, y.
         x, y, c, n: Rear axle [m], cos and sin of the yaw.
+        margin: Widening of the box on either side [m].
     """
+    half = 0.5 * WIDTH + margin
     for ahead, left in (
-        (FRONT_OVERHANG, 0.5),
-        (FRONT_OVERHANG, -0.5),
-        (FRONT_OVERHANG - LENGTH, 0.5),
-        (FRONT_OVERHANG - LENGTH, -0.5),
+        (FRONT_OVERHANG, half),
+        (FRONT_OVERHANG, -half),
+        (FRONT_OVERHANG - LENGTH, half),
+        (FRONT_OVERHANG - LENGTH, -half),
     ):
-        px, py = x + ahead * c - left * WIDTH * n, y + ahead * n + left * WIDTH * c
+        px, py = x + ahead * c - left * n, y + ahead * n + left * c
         held = False
         for r in range(len(bounds)):
             if bounds[r, 0] <= px <= bounds[r, 2] and bounds[r, 1] <= py <= bounds[r, 3]:
@@ -85,6 +87,6 @@ def off_road(rings, offsets, bounds, x, y, c, n):
 def leaves_road(rings, offsets, bounds, x, y, c, n, v, steps):
     """Whether an ego that goes straight on for some steps leaves the road."""
     for k in range(0, steps + 1, 2):
-        if off_road(rings, offsets, bounds, x + STEP * k * v * c, y + STEP * k * v * n, c, n):
+        if off_road(rings, offsets, bounds, x + STEP * k * v * c, y + STEP * k * v * n, c, n, 0.0):
             return True
     return False

@@ -27,7 +27,7 @@ SOON = 55  # step at 4 s, up to which progress counts most
 WORST = 10.0  # cost above which a motion is none
 MOST = 9.3  # credit of going on at the wanted speed
 MOVING_OVER = 0.55  # cost of leaving the lane's centre, and of each metre of it
-SIDEWAYS, TWIST = 3.4, 1.7  # most acceleration to the side [m/s2] and of the yaw [rad/s2] while moving over
+SIDEWAYS, TWIST = 3.2, 1.5  # most acceleration to the side [m/s2] and of the yaw [rad/s2] while moving over
 OFFSET, BEGIN, DISTANCE, HELD = range(4)  # columns of a way
 
 
@@ -215,11 +215,11 @@ def speeds(way, poses, base, state, agents, limit, s0, v0, cruise, past, first, 
 
 
 @njit(cache=True, nogil=True)
-def _holds(poses, base, agents, rings, offsets, bounds, first, s, v):
+def _holds(poses, base, agents, rings, offsets, bounds, margin, first, s, v):
     """Whether a motion touches nobody, comes near nobody and stays on the road, at every step."""
     for k in range(first, len(s)):
         x, y, c, n = _pose(poses, (s[k] - base) / CELL)
-        if threat(k, x, y, c, n, v[k], agents) > 0 or off_road(rings, offsets, bounds, x, y, c, n):
+        if threat(k, x, y, c, n, v[k], agents) > 0 or off_road(rings, offsets, bounds, x, y, c, n, margin):
             return False
     return True
 
@@ -251,11 +251,11 @@ def search(ways, grid, base, agents, closed, rings, offsets, bounds, limit, s0, 
                 continue
             poses_on(grid, base, ways[w], poses)
             state[:] = closed
-            size = beside if w else inside
+            size, margin = (beside, 0.6) if w else (inside, 0.15)  # who follows it drives a little otherwise
             cost = extra + speeds(
                 ways[w], poses, base, state, agents, limit, s0, v0, cruise, past, first, size, best - extra, nodes, trial_s, trial_v
             )
-            if cost < best and _holds(poses, base, agents, rings, offsets, bounds, first, trial_s, trial_v):
+            if cost < best and _holds(poses, base, agents, rings, offsets, bounds, margin, first, trial_s, trial_v):
                 best, row = cost, w
                 s[first:], v[first:] = trial_s[first:], trial_v[first:]
         if row >= 0:

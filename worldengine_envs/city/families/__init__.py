@@ -28,6 +28,7 @@ RARE = {
     "cyclist_swerve": cyclists.cyclist_swerve,
     "cyclist_at_turn": cyclists.cyclist_at_turn,
     "backing_out": vehicles_backing.backing_out,
+    "stopped_after_curve": vehicles_ahead.stopped_after_curve,
     "unprotected_left": crossing_traffic.unprotected_left,
     "red_light_runner": crossing_traffic.red_light_runner,
     "work_zone": narrowing.work_zone,

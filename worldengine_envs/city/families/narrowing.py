@@ -28,7 +28,7 @@ def work_zone(draw: Draw, difficulty: float) -> Scene:
     speed = profile.speed_limit * draw.uniform(0.8, 1.0)
     scene = begin(street, draw, lane, draw.uniform(10.0, 50.0), speed)
     ego = scene.vehicles[0]
-    contact = draw.uniform(3.3, 3.55) - 0.7 * difficulty  # with what stands behind the cones, if the ego goes on
+    contact = draw.uniform(3.4, 3.6) - 0.5 * difficulty  # with what stands behind the cones, if the ego goes on
     now = float(ego.s[0]) + START * STEP * speed
     where = now + FRONT_OVERHANG + speed * contact
     if where > scene.paths[ego.path].starts[2 * street.main + 1] - 45.0:
@@ -46,7 +46,7 @@ def work_zone(draw: Draw, difficulty: float) -> Scene:
     start = now + 0.3 * speed
     last = where - 0.4 * taper - FRONT_OVERHANG  # by where the ego has to be over
     ways = []
-    for distance in (9.0, 13.0, 18.0, 24.0, 31.0, 39.0):
+    for distance in (10.0, 15.0, 21.0, 28.0, 36.0):
         spare = last - distance - start
         if spare > 0.0:
             ways += [(side * width, start + part * spare, distance, held) for part in ((0.0, 0.5, 1.0) if spare > 4.0 else (0.0,))]

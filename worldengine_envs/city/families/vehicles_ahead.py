@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from worldengine_envs.city.contact import FRONT_OVERHANG
 from worldengine_envs.city.exact import Draw
 from worldengine_envs.city.families.story import KINDS, begin, path_start
@@ -67,3 +69,53 @@ def hard_brake_lead(draw: Draw, difficulty: float) -> Scene:
     lead.s += ego.s[0] + START * STEP * speed + FRONT_OVERHANG + gap + 0.218 * lead.size[0]
     scene.vehicles.append(lead)
     return solve(scene, difficulty)
+
+
+def stopped_after_curve(draw: Draw, difficulty: float) -> Scene:
+    """Behind a bend cars stand on the ego's lane: the end of a queue, or one that broke down and leaves room to pass."""
+    street = make_street("curved", draw, lanes=draw.choice((1, 1, 2, 2, 3)))
+    count = len(street.road.forward)
+    lane = draw.integer(0, count - 1)
+    speed = street.road.profile.speed_limit * draw.uniform(0.85, 1.05)
+    scene = begin(street, draw, lane, 0.0, speed)
+    ego = scene.vehicles[0]
+    main = path_start(scene, ego.path)
+    where = _behind_bend(scene, main) + draw.uniform(0.0, 15.0)  # rear of the last car
+    queue = draw.chance(0.5)
+    contact = draw.uniform(3.2, 3.6) - (1.1 if queue else 1.3) * difficulty
+    now = where - FRONT_OVERHANG - speed * contact
+    if now < main - 30.0:
+        raise Unfit("the bend is too near to the last junction")
+    ego.s[0] = now - speed * START * STEP
+    if queue:
+        _queue(scene, where, draw.integer(1, 3), draw.uniform(2.0, 6.0))
+        return solve(scene, difficulty)
+    # at one side of its lane, so that half of it stays free, or in the middle where there is another lane
+    shift = draw.choice((0.0, draw.uniform(0.4, 0.9))) if count > 1 else draw.uniform(0.6, 1.0)
+    side = 1.0 if lane == 0 and count > 1 else -1.0
+    broken = scene.vehicle(ego.path, 0.0, 0.0, name="stopped", lateral=((side * shift, -1e3, 1.0),))
+    scene.vehicles.append(scene.script(broken, [-2.0, 12.0], [0.0, 0.0], where + 0.218 * broken.size[0]))
+    return solve(scene, difficulty)
+
+
+def _behind_bend(scene: Scene, main: float) -> float:
+    """Returns the arclength of the ego's path where its first bend begins to straighten [m]."""
+    line = scene.paths[scene.vehicles[0].path].line
+    bent = np.abs(line.curvature)
+    bent[line.s < main] = 0.0
+    first = int(np.argmax(bent > 1e-4))
+    plateau = bent[first:] > 0.97 * bent[first : first + 60].max()
+    start = int(np.argmax(plateau))
+    return float(line.s[first + start + int(np.argmin(plateau[start:]))])
+
+
+def _queue(scene: Scene, where: float, count: int, moves: float) -> None:
+    """Adds cars that stand in the ego's lane, the last with its rear at arclength ``where`` [m]; they move off again [s]."""
+    draw, ego = scene.draw, scene.vehicles[0]
+    fast = 0.6 * float(ego.v[0])
+    for i in range(count):
+        car = scene.vehicle(ego.path, 0.0, 0.0, name="stopped")
+        starts = moves + 1.2 * (count - 1 - i)
+        scene.script(car, [-2.0, starts, starts + fast / 1.5, 20.0], [0.0, 0.0, fast, fast], where + 0.218 * car.size[0])
+        scene.vehicles.append(car)
+        where += car.size[0] + draw.uniform(1.5, 3.0)
