@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import numpy as np
 from gymnasium import logger
 from gymnasium.error import ResetNeeded
@@ -71,6 +73,13 @@ class DrivingParallelEnv(ParallelEnv, EzPickle):
             return ["ego", *(f"agent_{i}" for i in range(1, self.batch.num_worlds))]
         tasks = self.batch.tasks_of(ids[0])
         return [tasks.scenarios[0].tracks.tokens[row] for row in tasks.rows]
+
+    @cached_property
+    def photographer(self):
+        """``envs.pictures.Photographer`` of the agents' views; world 0 is the ego's."""
+        from worldengine_envs.envs.pictures import Photographer
+
+        return Photographer(self.batch)
 
     @property
     def scenario_ids(self) -> tuple[str, ...]:
@@ -147,9 +156,7 @@ class DrivingParallelEnv(ParallelEnv, EzPickle):
         if self.render_mode is None:
             logger.warn("render() without a render_mode; make the environment with render_mode='rgb_array'")
             return None
-        from worldengine_envs.envs.pictures import Photographer
-
-        return Photographer(self.batch).picture(0)
+        return self.photographer.picture(0)
 
     def close(self) -> None:
         """Nothing is held open."""
