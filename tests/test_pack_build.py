@@ -115,7 +115,7 @@ def test_a_family_is_given_up(tmp_path, monkeypatch, settings, capsys):
     monkeypatch.setattr(build_pack, "judge", lambda family, seeds, *_: [replace(verdicts(3), seed=seed) for seed in seeds])
     with pytest.raises(DataError, match="too few candidates fit: car_following 0 of 2, cut_in 0 of 2"):
         build_pack.build(settings, tmp_path / "mine", workers=1)
-    assert "32 a reason" in capsys.readouterr().out and not (tmp_path / "mine").exists()
+    assert "48 a reason" in capsys.readouterr().out and not (tmp_path / "mine").exists()
 
 
 def test_build_stops_and_goes_on(tmp_path, monkeypatch, settings):

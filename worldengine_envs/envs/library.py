@@ -29,6 +29,7 @@ class Library:
         self.bank, self._tables = ScenarioBank(horizon_s, traffic), MapTableBuilder()
         self.scenarios: list[Scenario] = []  # by row of the bank
         self._rows: dict[str, int] = {}
+        self._alone = {entry.id for entry in pack.entries if getattr(entry, "recipe", None) is not None}  # made, not recorded
         self._lock = threading.Lock()
         self._arrays = self.bank.arrays, self._tables.arrays
 
@@ -46,7 +47,7 @@ class Library:
                 for name in dict.fromkeys(ids):
                     if name not in self._rows:
                         scenario = self.pack.load(name)
-                        row = self.bank.add(scenario)
+                        row = self.bank.add(scenario, alone=name in self._alone)
                         if row != len(self.scenarios) + len(new):
                             raise DataError("it is in the pack twice", scenario=name)
                         new[name] = scenario

@@ -25,7 +25,7 @@ from worldengine_envs.simulation.bank import Bank
 from worldengine_envs.simulation.kernels import kernel
 from worldengine_envs.simulation.map_index import MAX_LANES_AT_POINT, lanes_at
 from worldengine_envs.simulation.paths import build_path, is_static
-from worldengine_envs.simulation.recordings import SPEED, X, Y
+from worldengine_envs.simulation.recordings import SPEED, X, Y, compile_log
 
 MIN_MOVE_M = 2.0
 WHEEL_BASE = 0.6  # of a vehicle's length
@@ -75,8 +75,8 @@ def _own_scenario(scenario: Scenario, bank: Bank, s: int, a: int, horizon_s: flo
     """Returns the task of the vehicle in track ``a``, None where it leaves the map within the horizon."""
     k, tracks, mine, steps = scenario.start_step, scenario.tracks, slice(a, a + 1), round(horizon_s / STEP_S)
     length, width = (float(size) for size in tracks.size[a, k, :2])
-    rows = bank.scenarios["log_start"][s] + (np.arange(tracks.steps) - k) * len(tracks) + a  # its rows of the log
-    log, valid = bank.log[rows], bank.log_valid[rows]
+    own = Tracks((tracks.tokens[a],), tracks.types[mine], tracks.state[mine], tracks.size[mine], tracks.valid[mine])
+    log, valid = (part[: tracks.steps, 0] for part in compile_log(own))
     path = build_path(log, valid, int(AgentType.VEHICLE), scenario.vector_map, horizon_s)
     last = k + int(np.flatnonzero(tracks.valid[a, k : k + steps + 1])[-1])
     left = (k + steps - last) * STEP_S * log[last, SPEED]  # way to go when it was last seen, at the same speed
@@ -90,7 +90,7 @@ def _own_scenario(scenario: Scenario, bank: Bank, s: int, a: int, horizon_s: flo
     return replace(
         scenario,
         id=f"{scenario.id}.{tracks.tokens[a]}",
-        tracks=Tracks((tracks.tokens[a],), tracks.types[mine], tracks.state[mine], tracks.size[mine], tracks.valid[mine]),
+        tracks=own,
         route=Route(_route_lanes(scenario, bank, s, line), line, goal),
         ego=replace(VehicleParameters.from_box(length, width), wheel_base=WHEEL_BASE * length),
         reference=ProgressReference("log", {horizon_s: _progress(line, log[k], log[last])}),

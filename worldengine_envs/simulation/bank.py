@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from worldengine_envs.errors import DataError
-from worldengine_envs.scenario.types import STEP_S, AgentType, Scenario, VectorMap, initial_ego_state
+from worldengine_envs.scenario.types import LOOKAHEAD_STEPS, STEP_S, AgentType, Scenario, VectorMap, initial_ego_state
 from worldengine_envs.simulation.idm import parameter_table
 from worldengine_envs.simulation.map_index import MapIndex, MapIndexBuilder
 from worldengine_envs.simulation.paths import build_path, is_static, nearest_lane, straight_segments
@@ -148,8 +148,11 @@ def start_speed_limit(scenario: Scenario) -> float:
 class _Recording:
     """What the windows of one recording share: its log, lights and paths, as rows of the bank's tables."""
 
-    def __init__(self, scenario: Scenario, log_start: int, valid: np.ndarray, light_start: int, light_lane_start: int):
+    def __init__(
+        self, scenario: Scenario, log: np.ndarray, valid: np.ndarray, log_start: int, light_start: int, light_lane_start: int
+    ):
         self.keep = (scenario.tracks, scenario.vector_map, scenario.lights)  # identities stay valid while they are referenced
+        self.log: np.ndarray | None = log  # while the first window is compiled; afterwards it is in the bank's table
         self.log_start, self.valid = log_start, valid
         self.light_start, self.light_lane_start = light_start, light_lane_start
         self.paths: dict[int, tuple] = {}  # by agent
@@ -191,8 +194,12 @@ class ScenarioBank:
             self._bank = Bank(**arrays, idm=self._idm, map_index=self._maps.index())
         return self._bank
 
-    def add(self, scenario: Scenario) -> int:
+    def add(self, scenario: Scenario, alone: bool = False) -> int:
         """Compiles a scenario, or finds it compiled, and returns its row.
+
+        Args:
+            scenario: What to compile. Windows that share their arrays (tracks, map, lights) share what they are compiled to.
+            alone: It comes once and shares nothing: of its log only the steps that driving needs are kept.
 
         Raises:
             DataError: The recording is shorter than the horizon, or a field cannot be compiled.
@@ -209,15 +216,18 @@ class ScenarioBank:
                 remedy="Choose a shorter horizon or leave the scenario out",
             )
         self._bank = None
-        map_row = self._add_map(scenario.vector_map, scenario.id)
-        if recording_key not in self._recordings:
-            self._recordings[recording_key] = self._add_recording(scenario)
-        s = self._add_scenario(scenario, self._recordings[recording_key], map_row)
-        self._rows[key] = s
+        map_row = self._add_map(scenario.vector_map, scenario.id, alone)
+        recording = self._recordings.get(recording_key) or self._add_recording(scenario, alone)
+        if not alone:
+            self._recordings[recording_key] = recording
+        s = self._add_scenario(scenario, recording, map_row)
+        recording.log = None
+        if not alone:
+            self._rows[key] = s
         self.max_agents = max(self.max_agents, len(scenario.tracks))
         return s
 
-    def _add_map(self, vector_map: VectorMap, scenario: str) -> int:
+    def _add_map(self, vector_map: VectorMap, scenario: str, alone: bool) -> int:
         if id(vector_map) in self._map_rows:
             return self._map_rows[id(vector_map)][0]
         check_lanes(vector_map, scenario)
@@ -230,19 +240,22 @@ class ScenarioBank:
         lanes["point_start"] = points + vector_map.centerline_offsets[:-1].astype(np.int64)
         lanes["point_count"] = np.diff(vector_map.centerline_offsets)
         tables["maps"].append_row((vector_map.num_polygons, tables["lanes"].append(lanes), count))
-        self._map_rows[id(vector_map)] = (row, vector_map)
+        if not alone:
+            self._map_rows[id(vector_map)] = (row, vector_map)
         return row
 
-    def _add_recording(self, scenario: Scenario) -> _Recording:
+    def _add_recording(self, scenario: Scenario, alone: bool) -> _Recording:
         check_tracks(scenario.tracks, scenario.id)
         check_lane_rows(scenario.lights.lanes, scenario.vector_map.num_lanes, scenario.id, "lights.lanes")
         lights = compile_lights(scenario.lights, scenario.tracks.steps, scenario.id)
         log, valid = compile_log(scenario.tracks)
-        log_start = self._tables["log"].append(log.reshape(-1, 10))
-        self._tables["log_valid"].append(valid.reshape(-1))
+        k, agents = scenario.start_step, len(scenario.tracks)
+        kept = slice(k, k + self.horizon_steps + LOOKAHEAD_STEPS + 1) if alone else slice(0, len(log))
+        log_start = self._tables["log"].append(log[kept].reshape(-1, 10)) - kept.start * agents
+        self._tables["log_valid"].append(valid[kept].reshape(-1))
         light_start = self._tables["light_state"].append(lights.reshape(-1))
         light_lane_start = self._tables["light_lane"].append(scenario.lights.lanes)
-        return _Recording(scenario, log_start, valid, light_start, light_lane_start)
+        return _Recording(scenario, log, valid, log_start, light_start, light_lane_start)
 
     def _add_scenario(self, scenario: Scenario, recording: _Recording, map_row: int) -> int:
         ego, lights, agents, k = scenario.ego, len(scenario.lights.lanes), len(scenario.tracks), scenario.start_step
@@ -309,8 +322,11 @@ class ScenarioBank:
     def _add_path(self, scenario: Scenario, recording: _Recording, a: int) -> tuple:
         """Builds the path and the stop lines of an IDM agent and returns their rows, as in NO_PATH."""
         agents, steps = recording.valid.shape[1], scenario.tracks.steps
-        rows = recording.log_start + np.arange(steps) * agents + a
-        log, valid, kind = self._tables["log"].used[rows], recording.valid[:steps, a], int(scenario.tracks.types[a])
+        if recording.log is not None:
+            log = np.ascontiguousarray(recording.log[:steps, a])
+        else:
+            log = self._tables["log"].used[recording.log_start + np.arange(steps) * agents + a]
+        valid, kind = recording.valid[:steps, a], int(scenario.tracks.types[a])
         if is_static(log[valid, :2], kind):
             return NO_PATH
         path = build_path(log, valid, kind, scenario.vector_map, self.horizon_s)
