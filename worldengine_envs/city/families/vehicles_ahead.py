@@ -25,7 +25,7 @@ def cut_in(draw: Draw, difficulty: float) -> Scene:
     slow = speed * (draw.uniform(0.5, 0.7) - 0.2 * difficulty)
     duration = draw.uniform(2.4, 3.0) - 1.0 * difficulty
     duration = max(duration, 14.0 / slow, 2.4)  # no sharper than about 25 degrees, 3.6 m/s2 sideways
-    begins = contact - draw.uniform(0.65, 0.95) * duration
+    begins = contact - (draw.uniform(1.1, 1.3) - 0.5 * difficulty) * duration  # the easier, the longer it can be seen
     path = scene.add_path(lane_path(street.network, street.corridor[0].forward[other]))
     cutter = scene.vehicle(path, 0.0, slow, name="cutter")
     last = slow * draw.uniform(0.65, 1.0)
