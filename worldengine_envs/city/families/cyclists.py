@@ -11,7 +11,7 @@ from worldengine_envs.city.families.story import begin
 from worldengine_envs.city.network import PI, RIGHT, STRAIGHT, Arm
 from worldengine_envs.city.scene import START, STEP, STEPS, Scene, Unfit, Walker
 from worldengine_envs.city.solution import meets, solve
-from worldengine_envs.city.streets import lane_path, make_street, speed_table
+from worldengine_envs.city.streets import LanePath, Street, lane_path, make_street, speed_table
 from worldengine_envs.scenario.types import AgentType
 
 KERBSIDE = ("straight", "curved", "crossing", "four_way", "t_junction", "narrow")
@@ -84,58 +84,69 @@ def cyclist_at_turn(draw: Draw, difficulty: float) -> Scene:
     ways, lane = (*(STRAIGHT,) * street.main, RIGHT), len(street.road.forward) - 1
     path = lane_path(street.network, street.corridor[0].forward[lane], ways)
     begins, end = path.starts[2 * street.main + 1 : 2 * street.main + 3]
-    cells = begins + 0.25 * np.arange(int(4.0 * (end - begins)))
-    yaw = path.line.at(cells)[2]
-    start = float(cells[np.searchsorted(yaw[0] - yaw, 0.27 + 0.1 * difficulty + draw.uniform(0.0, 0.1))])  # is turning already
-    speed = min(draw.uniform(4.4, 5.8), 1.15 * float(speed_table(path.line)[int(start)]))
-    scene = begin(street, draw, lane, start - path.starts[2 * street.main], speed, ways)
+    outward = draw.uniform(-3.2, -0.9)  # of the cyclist's way: on the crosswalk before the mouth of the arm
+    left, meeting, turned = _front_comes(path, arm, outward - 0.2, begins, end)
+    speed = min(draw.uniform(4.8, 6.2), 1.25 * float(np.min(speed_table(path.line)[int(begins) : int(end)])))
+    time = 1.4 + 0.5 * (1.0 - difficulty) + draw.uniform(0.0, 0.2)  # from the start to the meeting
+    time = max(min(time, (meeting - turned) / speed), 1.35)
+    scene = begin(street, draw, lane, meeting - speed * time - path.starts[2 * street.main], speed, ways)
     scene.vehicles[0].desired = street.road.profile.speed_limit * draw.uniform(0.75, 1.0)
-    lead = draw.uniform(0.8, 1.5) - 2.0 * difficulty  # of the cyclist, when both are there
-    scene.walkers.append(_over_mouth(scene, arm, speed, draw.uniform(2.2, 3.2) + 2.8 * difficulty, lead))
-    if not meets(scene, speed, scene.vehicles[0].desired):
-        raise Unfit("the cyclist does not meet the ego")
-    return solve(scene, difficulty)
-
-
-def _over_mouth(scene: Scene, arm: Arm, speed: float, pace: float, lead: float) -> Walker:
-    """Returns a cyclist who comes along the main road's pavement, crosses the mouth of an arm and meets the ego there.
-
-    Args:
-        scene: With the ego, which turns into the arm.
-        arm: Into which the ego turns.
-        speed: Of the ego [m/s].
-        pace: Of the cyclist where they meet [m/s].
-        lead: By how much the cyclist has passed the middle of the ego when its front comes there [m].
-    """
-    draw, profile, line = scene.draw, scene.street.road.profile, scene.street.road.line
-    outward = draw.uniform(-3.2, -0.9)  # on the crosswalk
-    left, time = _front_comes(scene, arm, outward - 0.2, speed)
-    way = draw.choice((1.0, 1.0, -1.0))  # 1: the way that the ego has come
+    lead = draw.uniform(0.9, 1.5) - 1.75 * difficulty  # of the cyclist, when both are there
+    pace = draw.uniform(2.2, 3.2) + 2.8 * difficulty
     gone = pace * (TIMES - time)
     if draw.chance(0.6):  # has set out a moment ago, still getting faster
         motion = Pace.of([(90.0, pace + 1.0, 0.0)], draw.uniform(1.2, 2.2))
-        before = draw.uniform(2.5, 6.0)  # [m] up to there
+        before = draw.uniform(1.8, 2.6) + 3.0 * (1.0 - difficulty)  # [m] up to there
         gone = motion.at(TIMES - time + motion.time(before)) - before
-    along = way * left + lead + gone  # [m] across the mouth, in the cyclist's direction
-    # comes from beside the main road, and goes back there
+    scene.walkers.append(_over_mouth(street, arm, outward, left, lead + gone, pace + 1.0, draw))
+    if not meets(scene, speed, scene.vehicles[0].desired):
+        raise Unfit("the cyclist does not meet the ego")
+    return solve(scene, difficulty, react=STEP)
+
+
+def _front_comes(path: LanePath, arm: Arm, outward: float, begins: float, end: float) -> tuple[float, float, float]:
+    """Returns where the front of an ego that turns into an arm comes ``outward`` [m] out of the junction.
+
+    Args:
+        path: Of the ego, which turns from ``begins`` to ``end`` [m].
+        arm: Into which it turns.
+        outward: See above.
+        begins, end: See above.
+
+    Returns:
+        Offset to the left of the arm [m], arclength of the rear axle then, and arclength where it has turned by 0.36 rad [m].
+    """
+    s = begins + 0.1 * np.arange(int(10.0 * (end - begins)))
+    x, y, yaw, _ = path.line.at(s)
+    sine, cosine = sin_cos(yaw)
+    dx, dy = x + FRONT_OVERHANG * cosine - arm.pose[0], y + FRONT_OVERHANG * sine - arm.pose[1]
+    k = int(np.searchsorted(dx * arm.turn[1] + dy * arm.turn[0], outward))
+    if not 0 < k < len(s):
+        raise Unfit("the ego's front does not come over the crosswalk")
+    return float(dy[k] * arm.turn[1] - dx[k] * arm.turn[0]), float(s[k]), float(s[np.searchsorted(yaw[0] - yaw, 0.36)])
+
+
+def _over_mouth(street: Street, arm: Arm, outward: float, left: float, gone: np.ndarray, fastest: float, draw: Draw) -> Walker:
+    """Returns a cyclist who comes along the main road's pavement and crosses the mouth of an arm.
+
+    Args:
+        street: Where.
+        arm: Its mouth is crossed.
+        outward: Of the way over it [m].
+        left: Where the ego's path crosses that [m to the left of the arm].
+        gone: (steps,) way past that point [m].
+        fastest: [m/s].
+        draw: Random numbers.
+    """
+    way = draw.choice((1.0, 1.0, -1.0))  # 1: the way that the ego has come
+    along = way * left + gone  # [m] across the mouth, in the cyclist's direction
+    line = street.road.line  # comes from beside the main road, and goes back there
     beside = (arm.pose[0] - line.x[-1]) * line.sine[-1] - (arm.pose[1] - line.y[-1]) * line.cosine[-1]
-    shift = float(beside) + profile.right_kerb - 1.2 + outward  # from the pavement's middle to the crosswalk
-    over = max(10.0, (pace + 1.0) * float(np.sqrt(5.8 * max(shift, 0.0) / 3.0)))
+    shift = float(beside) + street.road.profile.right_kerb - 1.2 + outward  # from the pavement's middle to the crosswalk
+    over = max(10.0, fastest * float(np.sqrt(5.8 * max(shift, 0.0) / 3.0)))
     right_kerb, left_kerb = arm.kerbs
     first, last = (right_kerb, left_kerb) if way > 0.0 else (-left_kerb, -right_kerb)
     side, slope = moved(along, [(shift, first - over, over), (-shift, last, over)])
     x, y = arm.point(outward - shift + side, way * along)
     heading = arm.pose[2] + way * (0.5 * PI - arctan(slope))
     return Walker(np.stack((x, y), axis=1), heading, draw.choice(BIKES), AgentType.BICYCLE, "rider")
-
-
-def _front_comes(scene: Scene, arm: Arm, outward: float, speed: float) -> tuple[float, float]:
-    """Returns where to the left of an arm [m], and when [s], the ego's front comes so far out of the junction."""
-    t, ego = STEP * np.arange(40), scene.vehicles[0]
-    x, y, yaw, _ = scene.paths[ego.path].line.at(ego.s[0] + speed * (START * STEP + t))
-    sine, cosine = sin_cos(yaw)
-    dx, dy = x + FRONT_OVERHANG * cosine - arm.pose[0], y + FRONT_OVERHANG * sine - arm.pose[1]
-    k = int(np.searchsorted(dx * arm.turn[1] + dy * arm.turn[0], outward))
-    if not 0 < k < len(t):
-        raise Unfit("the ego's front does not come over the crosswalk")
-    return float(dy[k] * arm.turn[1] - dx[k] * arm.turn[0]), float(t[k])
