@@ -12,7 +12,7 @@ MOST_SPEED = {AgentType.VEHICLE: 25.0, AgentType.BICYCLE: 9.0, AgentType.PEDESTR
 MOST_ACCELERATION = {AgentType.VEHICLE: 4.0, AgentType.BICYCLE: 4.0, AgentType.PEDESTRIAN: 4.3}  # [m/s2]
 MOST_BRAKING = {AgentType.VEHICLE: 8.3, AgentType.BICYCLE: 5.0, AgentType.PEDESTRIAN: 4.3}
 BYSTANDER_BRAKING = 4.5  # of vehicles without a part in the story
-MOST_SIDEWAYS = 4.7  # acceleration of what has wheels [m/s2]
+MOST_SIDEWAYS = 4.9  # acceleration of what has wheels [m/s2]: half of g
 TIGHTEST = {AgentType.VEHICLE: 3.5, AgentType.BICYCLE: 1.5}  # radius [m]
 
 

@@ -60,6 +60,9 @@ def car_following(draw: Draw, difficulty: float) -> Scene:
     rear = ego.s[0] + 4.049 + gap  # of the lead at step 0
     scene.script(lead, times, speeds, 0.0)
     lead.s += rear + 0.218 * lead.size[0] - lead.s[0]
+    table = scene.tables[ego.path]
+    if np.any(lead.v > 1.2 * table[np.clip(lead.s, 0, len(table) - 1).astype(np.int64)]):
+        raise Unfit("the lead would take a bend too fast")
     scene.vehicles.append(lead)
     follower(scene)
     finish(scene, 0.4 + 0.8 * difficulty, 3.0)
