@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from worldengine_envs.city.exact import Draw
 from worldengine_envs.city.families.people import (
     CORRIDOR,
@@ -187,7 +189,7 @@ def _crosses(
     at, (begins, target), kerbs = spot(scene, when.s), across, room(scene)
     ends = kerbs[0] - 0.8 if begins > target else kerbs[1] + 0.8
     start, end = (at.point(left, drift * (left - target)) for left in (begins, ends))
-    stretch = (1.0 + drift * drift) ** 0.5
+    stretch = float(np.sqrt(1.0 + drift * drift))
     reach, length = abs(begins - target), abs(begins - ends)
     first = reach - sum(stage[0] for stage in approach)
     stages = (
