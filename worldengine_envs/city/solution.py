@@ -37,8 +37,8 @@ def solve(
     Args:
         scene: With the ego as vehicle 0, at step 0 and its speed, and the actors.
         difficulty: In [0, 1]; more traffic.
-        ways: Further lateral moves to try: offset to the left [m], arclength where it begins, distance over which it is done, and
-            distance held before coming back (``FOR_GOOD``: it stays) [m].
+        ways: Lateral moves to try instead of those at once: offset to the left [m], arclength where it begins, distance over
+            which it is done, and distance held before coming back (``FOR_GOOD``: it stays) [m].
         clear: Lanes on which no other traffic may be (rows of the network), for gaps that the story needs.
         react: When the ego begins to react [s after the start]; 0.1 to 0.3 s if None.
         past: Arclength that the ego has to come to by the end [m].
@@ -138,7 +138,7 @@ def _search(scene: Scene, ego, speed: float, first: int, base: float, grid: np.n
     beside = np.array([ROOM.get(kind, 0.3) for kind in types])
     agents = np.concatenate((_boxes(*scene.boxes()), np.broadcast_to(beside[:, None, None], (len(types), STEPS, 1))), axis=2)
     agents = np.ascontiguousarray(agents[near(grid, agents, 15.0)])
-    options = np.array([(0.0, 0.0, 1.0, 0.0), *extra, *ways_beside(scene, ego, speed, first)])
+    options = np.array([(0.0, 0.0, 1.0, 0.0), *(extra or ways_beside(scene, ego, speed, first))])
     closed = np.zeros((STEPS, len(grid)), dtype=np.int8)
     for line, group in scene.stop_lines(scene.paths[ego.path]):
         cell = int((line - FRONT_OVERHANG - base) / CELL)

@@ -152,8 +152,7 @@ def _stream(scene: Scene, path: int, at: float, v: float, wait: float, gap: floa
     times = [wait]
     for _ in range(count - 1):
         times.append(times[-1] - draw.uniform(1.5, 2.4) - LENGTH / v)
-    times += [wait + gap]
-    for time in times:
+    for time in (*times, wait + gap):
         s = at - v * time
         if s - 1.6 * v > 1.0:
             car = scene.vehicle(path, 0.0, v, name="oncoming")

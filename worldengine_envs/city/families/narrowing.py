@@ -186,19 +186,22 @@ def _ego_has_to_merge(street, draw: Draw, difficulty: float) -> Scene:
     meets_at = leaves + draw.uniform(-0.6, 0.4)
     v = speed * draw.uniform(0.92, 1.06)
     first = now + across + (speed - v) * meets_at + draw.uniform(-3.0, 3.5)
-    _platoon(scene, path, first, v, draw.uniform(2.0, 2.6) - 0.8 * difficulty, draw.integer(1, 2 + round(difficulty)))
+    _platoon(scene, path, first, v, draw.uniform(2.0, 2.6) - 0.8 * difficulty, draw.integer(1, 2 + round(difficulty)), difficulty)
     if not meets(scene, speed, speed):
         raise Unfit("the ego could merge without a look")
     return solve(scene, difficulty, (), other_path.lanes)
 
 
-def _platoon(scene: Scene, path: int, first: float, v: float, headway: float, count: int) -> None:
-    """Adds cars at one speed, one behind the other, with this headway from bumper to bumper [s]."""
-    s = first
+def _platoon(scene: Scene, path: int, first: float, v: float, headway: float, count: int, difficulty: float) -> None:
+    """Adds cars one behind the other, with this headway from bumper to bumper [s], that slow down the more the harder."""
+    draw, s = scene.draw, first
+    slow = v * (1.0 - 0.5 * difficulty * draw.uniform(0.5, 1.0))
+    begins = draw.uniform(0.2, 1.0)
+    times = [-2.0, begins, begins + 1.2 + (v - slow) / 2.5, 20.0]
     for _ in range(count):
         car = scene.vehicle(path, 0.0, v, name="neighbour")
-        scene.vehicles.append(scene.script(car, [-2.0, 12.0], [v, v], s))
-        s -= LENGTH + v * headway * scene.draw.uniform(0.9, 1.2)
+        scene.vehicles.append(scene.script(car, times, [v, v, slow, slow], s))
+        s -= LENGTH + v * headway * draw.uniform(0.9, 1.2)
 
 
 def _ego_is_squeezed(street, draw: Draw, difficulty: float) -> Scene:
@@ -207,12 +210,12 @@ def _ego_is_squeezed(street, draw: Draw, difficulty: float) -> Scene:
     speed = profile.speed_limit * draw.uniform(0.85, 1.05)
     ego_path, other_path = lane_path(street.network, goes_on), lane_path(street.network, ends)
     joint, taper = ego_path.starts[row], street.network.lanes[ego_path.lanes[row]].length
-    contact = draw.uniform(3.0, 3.5) - 0.9 * difficulty
-    where = joint + taper * draw.uniform(0.6, 1.1)  # of the ego's front at the contact
+    contact = draw.uniform(3.0, 3.5) - 1.2 * difficulty
+    where = joint + taper * (draw.uniform(1.1, 1.25) - 0.75 * difficulty)  # of the ego's front at the contact
     scene = begin_on(street, draw, ego_path, where - FRONT_OVERHANG - speed * contact, speed)
     scene.lane = street.road.forward.index(goes_on)
     path = scene.add_path(other_path)
-    slow = speed * (draw.uniform(0.6, 0.75) - 0.15 * difficulty)
+    slow = speed * (draw.uniform(0.62, 0.75) - 0.2 * difficulty)
     squeezer = scene.vehicle(path, 0.0, slow, name="squeezer")
     at = where - joint + other_path.starts[row] + 0.218 * squeezer.size[0] - draw.uniform(0.5, 2.0) - slow * contact
     later = speed * draw.uniform(0.8, 0.95)

@@ -82,7 +82,7 @@ def stopped_after_curve(draw: Draw, difficulty: float) -> Scene:
     main = path_start(scene, ego.path)
     where = _behind_bend(scene, main) + draw.uniform(0.0, 15.0)  # rear of the last car
     queue = draw.chance(0.5)
-    contact = draw.uniform(3.2, 3.6) - (1.1 if queue else 1.3) * difficulty
+    contact = draw.uniform(3.2, 3.6) - (1.5 if queue else 1.7) * difficulty
     now = where - FRONT_OVERHANG - speed * contact
     if now < main - 30.0:
         raise Unfit("the bend is too near to the last junction")
