@@ -8,7 +8,7 @@ import numpy as np
 
 from worldengine_envs.city.driving import FRONT
 from worldengine_envs.city.network import LEFT, RIGHT, STRAIGHT, Arm
-from worldengine_envs.city.roadside import add_crossers, add_parked, add_pavements, ahead_of_ego, fill, junctions_near
+from worldengine_envs.city.roadside import BICYCLE, add_crossers, add_parked, add_pavements, ahead_of_ego, fill, junctions_near
 from worldengine_envs.city.scene import STEPS, Scene, Vehicle
 from worldengine_envs.city.streets import lane_path
 from worldengine_envs.scenario.types import AgentType
@@ -17,7 +17,6 @@ __all__ = ["add_crossers", "add_flow", "add_parked", "add_pavements", "add_queue
 
 AROUND = 110.0  # the place that the ego comes to, where traffic is made [m]
 MOST_CARS = 34  # vehicles, ego included
-BICYCLE = (1.8, 0.6, 1.7)
 
 
 class _Filler:

@@ -12,6 +12,8 @@ from worldengine_envs.scenario.types import AgentType
 
 PERPENDICULAR = 4.0  # a strip wider than this holds bays across the road [m]
 PARKED = ((4.5, 1.85, 1.5), (4.2, 1.78, 1.48), (3.9, 1.7, 1.5), (4.8, 1.88, 1.65))  # length, width, height [m]
+BICYCLE = (1.8, 0.6, 1.7)  # with its rider [m]
+RIDING = 0.06  # share of those on pavements who ride a bicycle
 MOST_ON_A_SIDE = 9  # cars parked on one side of one road
 SIDE_STREET = 45.0  # of its length that the ego sees [m]
 AHEAD, NEAR = 50.0, 130.0  # [m]: how far ahead of the ego the middle of the scene lies, and how near junctions are to it
@@ -138,10 +140,12 @@ def pavements(scene: Scene, road: Road) -> list[tuple[float, float]]:
 
 
 def _add_people(scene: Scene, road: Road, side: float, kerb: float, places: list[float]) -> None:
-    """Adds people on a pavement at arclengths of a road; they keep to it."""
+    """Adds people on a pavement, a few of them on bicycles, at arclengths of a road; they keep to it."""
     draw, count = scene.draw, len(places)
     left = np.array([[kerb + side * draw.uniform(0.7, road.profile.pavement - 0.5)] for _ in range(count)])
     paces = [draw.choice((-1.0, 1.0)) * draw.uniform(0.8, 1.7) * (not draw.chance(0.15)) for _ in range(count)]
+    rides = [road.line.length > 60.0 and pace != 0.0 and draw.chance(RIDING) for pace in paces]
+    paces = [2.4 * pace if ride else pace for pace, ride in zip(paces, rides, strict=True)]
     travel = np.array(paces).reshape(count, 1) * (STEP * (np.arange(STEPS) - START))
     s = np.array(places).reshape(count, 1)
     s = s - np.minimum(0.0, s + np.minimum(travel[:, :1], travel[:, -1:]) - 2.0)  # nobody walks past the ends
@@ -153,8 +157,11 @@ def _add_people(scene: Scene, road: Road, side: float, kerb: float, places: list
         line, along = road.line, s + travel
         sine, cosine, yaw = line.sine[0], line.cosine[0], np.full((count, STEPS), line.yaw[0])
         xy[:, :, 0], xy[:, :, 1] = line.x[0] + along * cosine - left * sine, line.y[0] + along * sine + left * cosine
-    for i, pace in enumerate(paces):
+    for i, (pace, ride) in enumerate(zip(paces, rides, strict=True)):
         yaw[i] += draw.uniform(-PI, PI) if pace == 0.0 else PI if pace < 0.0 else 0.0
+        if ride:
+            scene.walkers.append(Walker(xy[i], yaw[i], BICYCLE, AgentType.BICYCLE, "cyclist"))
+            continue
         size = (draw.uniform(0.5, 0.8), draw.uniform(0.5, 0.75), draw.uniform(1.5, 1.9))
         scene.walkers.append(Walker(xy[i], yaw[i], size))
 
