@@ -14,6 +14,7 @@ SIZE_PX, VIEW_M, AHEAD_M = 480, 80.0, 15.0  # the picture shows this square arou
 FINE = 2  # drawn so many times larger, then scaled down: smooth edges
 SCALE = FINE * SIZE_PX / VIEW_M  # [px/m]
 PANEL_PX = 34
+NARROW_M = 1.0  # what is narrower has no rim
 
 BACKGROUND, TEXT, PANEL = (233, 237, 228), (30, 30, 30), (250, 250, 248)
 LAYERS = {  # in the order of drawing
@@ -152,11 +153,15 @@ def _draw_trails(canvas: ImageDraw.ImageDraw, camera: _Camera, snapshot: Snapsho
 
 
 def _draw_box(canvas: ImageDraw.ImageDraw, camera: _Camera, agent: np.ndarray, size: np.ndarray, color) -> None:
-    """Draws a box (x, y, yaw, vx, vy, speed, cos, sin) with a mark at its front."""
+    """Draws a box (x, y, yaw, ...), with a mark at its front where it is wide enough."""
     center, cos, sin = agent[:2], np.cos(agent[2]), np.sin(agent[2])
     ahead, left = np.array([cos, sin]) * size[0] / 2, np.array([-sin, cos]) * size[1] / 2
     corners = np.stack([center + ahead + left, center - ahead + left, center - ahead - left, center + ahead - left])
-    if camera.sees(corners):
+    if not camera.sees(corners):
+        return
+    if size[1] < NARROW_M:  # a rim would hide people
+        canvas.polygon(camera(corners), fill=color)
+    else:
         canvas.polygon(camera(corners), fill=color, outline=(255, 255, 255), width=FINE)
         nose = np.stack([center + ahead * 0.8 + left * 0.7, center + ahead * 0.8 - left * 0.7])
         canvas.line(camera(nose), fill=(255, 255, 255), width=FINE)
