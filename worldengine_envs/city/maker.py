@@ -53,8 +53,8 @@ def make_scenario(family: str, seed: int) -> Scenario:
 
 
 def _fill(scene: Scene) -> None:
-    """Adds people until there are enough agents; some may be in each other's way, so twice if need be."""
-    for _ in range(2):
+    """Adds people until there are enough agents; some may be in each other's way, so up to three times."""
+    for _ in range(3):
         if len(scene.vehicles) + len(scene.walkers) < LEAST_AGENTS:
             background.fill(scene, LEAST_AGENTS + SPARE)
             scene.prune()
