@@ -81,13 +81,6 @@ class DrivingParallelEnv(ParallelEnv, EzPickle):
 
         return Photographer(self.batch)
 
-    @cached_property
-    def photographer(self):
-        """``envs.pictures.Photographer`` of the worlds."""
-        from worldengine_envs.envs.pictures import Photographer
-
-        return Photographer(self.batch)
-
     @property
     def scenario_ids(self) -> tuple[str, ...]:
         """Ids of the scenarios that resets draw from."""
