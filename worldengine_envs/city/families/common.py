@@ -44,16 +44,18 @@ def car_following(draw: Draw, difficulty: float) -> Scene:
     speed = limit * draw.uniform(0.6, 0.95)
     scene = begin(street, draw, lane, room_behind(street, speed) + draw.uniform(10.0, 40.0), speed)
     ego = scene.vehicles[0]
-    ego.wander, ego.desired, ego.headway = human(draw), limit, draw.uniform(1.2, 1.9)
-    gap = 3.0 + speed * draw.uniform(1.1, 2.2)
+    ego.wander, ego.desired, ego.headway = human(draw), limit, draw.uniform(0.9, 1.6)
+    gap = 3.0 + speed * draw.uniform(0.8, 1.5)
     lead = scene.vehicle(ego.path, 0.0, speed, name="lead")
-    times, speeds, t, v = [-2.0], [speed], draw.uniform(-1.0, 2.0), speed
+    times, speeds, t, v = [-2.0], [speed], draw.uniform(-1.0, 1.0), speed
     times.append(t)
     speeds.append(v)
     while t < 10.0:
-        low = limit * max(0.0, 0.8 - 1.1 * difficulty)
-        wanted = draw.uniform(low, limit)
-        t += abs(wanted - v) / draw.uniform(0.8, 1.4 + difficulty) + 0.3
+        if len(times) == 2:  # it slows down soon: going on as before should seldom do
+            wanted, change = speed * draw.uniform(0.0, 0.6 - 0.4 * difficulty), draw.uniform(1.8, 2.4 + difficulty)
+        else:
+            wanted, change = draw.uniform(limit * max(0.0, 0.8 - 1.1 * difficulty), limit), draw.uniform(0.8, 1.4 + difficulty)
+        t += abs(wanted - v) / change + 0.3
         times += [t, t + draw.uniform(0.5, 2.5)]
         speeds += [wanted, wanted]
         t, v = times[-1], wanted
