@@ -99,7 +99,7 @@ def _turn_left(street: Street, draw: Draw, difficulty: float, path: LanePath, ro
     edge = min(_first_touch(street, path, row, other) for other in streams)
     from_main_road = len(arms) == 1
     speed = draw.uniform(5.5, 7.5)
-    now = edge - 0.3 * speed - speed * speed / 8.0 - (draw.uniform(1.0, 1.8) if from_main_road else draw.uniform(3.5, 5.5))
+    now = edge - 0.3 * speed - speed * speed / 8.0 - (draw.uniform(1.8, 3.2) if from_main_road else draw.uniform(3.5, 5.5))
     scene = begin_on(street, draw, path, now, speed)
     scene.vehicles[0].desired = 9.0
     limit = street.road.profile.speed_limit

@@ -28,7 +28,9 @@ def work_zone(draw: Draw, difficulty: float) -> Scene:
     speed = profile.speed_limit * draw.uniform(0.8, 1.0)
     scene = begin(street, draw, lane, draw.uniform(10.0, 50.0), speed)
     ego = scene.vehicles[0]
-    contact = draw.uniform(3.4, 3.6) - 0.5 * difficulty  # with what stands behind the cones, if the ego goes on
+    contact = (
+        draw.uniform(3.45, 3.6) - (0.5 if count > 1 else 0.2) * difficulty
+    )  # with what stands behind the cones, if the ego goes on
     now = float(ego.s[0]) + START * STEP * speed
     where = now + FRONT_OVERHANG + speed * contact
     if where > scene.paths[ego.path].starts[2 * street.main + 1] - 45.0:
@@ -49,7 +51,10 @@ def work_zone(draw: Draw, difficulty: float) -> Scene:
     for distance in (10.0, 15.0, 21.0, 28.0, 36.0):
         spare = last - distance - start
         if spare > 0.0:
-            ways += [(side * width, start + part * spare, distance, held) for part in ((0.0, 0.5, 1.0) if spare > 4.0 else (0.0,))]
+            ways += [
+                (side * width, start + part * spare, distance, held)
+                for part in ((0.0, 0.5, 0.8, 1.0) if spare > 4.0 else (0.0, 1.0))
+            ]
     return solve(scene, difficulty, tuple(ways), clear, past=where)
 
 
@@ -93,18 +98,18 @@ def _car_beside(scene: Scene, lane: int, now: float, speed: float, difficulty: f
     if not draw.chance(0.4 + 0.6 * difficulty):
         return
     path = scene.add_path(lane_path(scene.street.network, lane))
-    v = speed * draw.uniform(1.0, 1.15)
+    v = speed * draw.uniform(1.03, 1.2)
     car = scene.vehicle(path, 0.0, v, name="neighbour")
     at = now + path_start(scene, path) - path_start(scene, ego.path) + draw.uniform(-9.0, 3.0)
     scene.vehicles.append(scene.script(car, [-2.0, 12.0], [v, v], at))
 
 
 def _oncoming(scene: Scene, where: float, speed: float, difficulty: float) -> None:
-    """Puts a car into the oncoming lane that passes the works before the ego can."""
+    """Puts a car into the oncoming lane that the ego has to let pass."""
     draw = scene.draw
     car = oncoming_car(scene, scene.street.corridor[-1].backward[0], "oncoming")
     v = scene.street.road.profile.speed_limit * draw.uniform(0.8, 1.0)
-    passes = draw.uniform(0.2, 1.0) + 1.0 * difficulty  # when it is beside the work vehicle [s]
+    passes = draw.uniform(-2.0, -1.2) + 0.7 * difficulty  # when it is beside the work vehicle [s]
     scene.vehicles.append(scene.script(car, [-2.0, 12.0], [v, v], opposite(scene, car, where) - v * passes))
 
 
