@@ -13,7 +13,7 @@ from stable_baselines3 import PPO
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.env_util import make_vec_env
 
-from worldengine_envs.errors import DataError, WorldEngineError
+from worldengine_envs.errors import DataError
 from worldengine_rl.br_ppo import BRPPO, KL_COEF_RANGE, NonFiniteLossError
 
 REWARDS = np.array([0.0, 0.5, 1.0, -0.5, 0.8])
@@ -73,22 +73,18 @@ def test_discrete_optimum_is_the_tilted_reference():
     np.testing.assert_array_equal(action_distribution(model.reference_policy).probs[0].numpy(), reference)  # frozen
 
 
-def test_optimum_between_reward_and_demonstrations():
+def test_optimum_with_replay():
     """max E[r] - c KL(q || pi) has its stationary point where r + c q / pi is the same for all actions."""
-    c, targets = 0.5, np.array([0.4, 0.1, 0.1, 0.3, 0.1])
-    model = bandit_model(kl_coef=0.0, imitation_coef=c)
-    model.set_demonstrations(np.ones((64, 1), np.float32), np.tile(targets.astype(np.float32), (64, 1)))
+    c = 0.5
+    model = bandit_model(kl_coef=0.0, replay_coef=c)
+    with torch.no_grad():
+        model.policy.action_net.bias += torch.tensor([0.9, -0.4, -0.8, 0.5, 0.0])
+    model.set_reference()
+    model.set_replay(np.ones((64, 1), np.float32))
+    reference = action_distribution(model.reference_policy).probs[0].numpy()
     model.learn(32 * 32 * 60)
-    level = brentq(lambda x: (c * targets / (x - REWARDS)).sum() - 1, REWARDS.max() + 1e-6, 10.0)
-    np.testing.assert_allclose(action_distribution(model.policy).probs[0].numpy(), c * targets / (level - REWARDS), atol=0.03)
-
-
-def test_imitation_needs_demonstrations_of_its_actions():
-    model = bandit_model(imitation_coef=0.5)
-    with pytest.raises(ValueError, match="no probabilities"):
-        model.set_demonstrations(np.ones((4, 1), np.float32), np.ones((4, 7), np.float32))
-    with pytest.raises(WorldEngineError, match="set_demonstrations"):
-        model.learn(32 * 32)
+    level = brentq(lambda x: (c * reference / (x - REWARDS)).sum() - 1, REWARDS.max() + 1e-6, 10.0)
+    np.testing.assert_allclose(action_distribution(model.policy).probs[0].numpy(), c * reference / (level - REWARDS), atol=0.03)
 
 
 def test_gaussian_optimum_is_the_shifted_reference():

@@ -2,14 +2,15 @@
 
 One iteration: collect ``n_steps`` decisions of every world, then maximise by minibatches
 
-    clipped surrogate(GAE advantages) - kl_coef * KL(pi || pi_ref) - imitation_coef * KL(demonstrations || pi)
+    clipped surrogate(GAE advantages) - kl_coef * KL(pi || pi_ref) - replay_coef * KL(pi_ref || pi) of replayed decisions
     - vf_coef * value error + ent_coef * entropy
 
-where ``pi_ref`` is a frozen copy of the policy and its KL is exact (both distributions are known in closed form), averaged over
+where ``pi_ref`` is a frozen copy of the policy and both KL are exact (the distributions are known in closed form), averaged over
 decisions. ``kl_coef`` is adapted after every rollout so that the KL per decision settles at ``target_kl_ref`` (the KL penalty of
 Schulman et al. 2017, section 4, and Ziegler et al. 2019). The KL follows the coefficient with a lag of several iterations, so a
 controller that only adds up errors swings; ours (proportional and integral, on logarithms) also answers the change of the error.
-The imitation term is over demonstrations of its own, drawn beside every minibatch (experience mixing).
+The second KL is over observations of situations that the reference masters, drawn beside every minibatch (experience mixing): there
+the policy is to stay as it is, however far it moves elsewhere.
 For one decision with reward r, advantages as they are (not normalised), no clipping and a fixed coefficient b the optimum is known:
 pi = pi_ref exp(r / b) / Z.
 """
@@ -81,8 +82,8 @@ class BRPPO(PPO):
         kl_coef: weight of the KL term, at the start if it is adapted. 0 with ``target_kl_ref=None`` is plain PPO.
         critic_warmup: number of first iterations that train the value function only. It needs a policy whose actor and critic
             share no parameters to leave the actor untouched.
-        imitation_coef: weight of the imitation term; needs demonstrations (``set_demonstrations``) and a Discrete action space.
-        imitation_batch_size: number of demonstrations beside every minibatch.
+        replay_coef: weight of the KL term of replayed decisions; without a replay (``set_replay``) there is none.
+        replay_batch_size: number of replayed decisions beside every minibatch.
         bootstrap_time_limits: add the value of the last observation where an episode was cut by its time limit, as PPO does.
         Others as in ``stable_baselines3.PPO``.
     """
@@ -95,8 +96,8 @@ class BRPPO(PPO):
         target_kl_ref: float | None = 0.05,
         kl_coef: float = 0.1,
         critic_warmup: int = 0,
-        imitation_coef: float = 0.0,
-        imitation_batch_size: int = 256,
+        replay_coef: float = 0.0,
+        replay_batch_size: int = 256,
         bootstrap_time_limits: bool = False,
         learning_rate=3e-4,
         n_steps: int = 32,
@@ -107,8 +108,8 @@ class BRPPO(PPO):
         **ppo_arguments,
     ):
         self.target_kl_ref, self.kl_coef, self.critic_warmup = target_kl_ref, kl_coef, critic_warmup
-        self.imitation_coef, self.imitation_batch_size = imitation_coef, imitation_batch_size
-        self.demonstrations: tuple[dict | torch.Tensor, torch.Tensor] | None = None
+        self.replay_coef, self.replay_batch_size = replay_coef, replay_batch_size
+        self.replay: dict | None = None
         self.bootstrap_time_limits = bootstrap_time_limits
         self.iterations_done = 0
         self.kl_error = -1.0  # of the last rollout; at the start the policy is the reference
@@ -137,7 +138,7 @@ class BRPPO(PPO):
         return [*state_dicts, "reference_policy"], variables
 
     def _excluded_save_params(self) -> list[str]:
-        return [*super()._excluded_save_params(), "_last_obs", "_last_original_obs", "_last_episode_starts", "demonstrations"]
+        return [*super()._excluded_save_params(), "_last_obs", "_last_original_obs", "_last_episode_starts", "replay"]
 
     def restore(self, path: str | Path) -> None:
         """Goes on from a checkpoint of a model that was made alike: takes its weights, optimiser state and counters.
@@ -157,16 +158,10 @@ class BRPPO(PPO):
             raise DataError(f"not a checkpoint of this model ({str(error)[:200]})", file=path, remedy=remedy) from error
         vars(self).update(counters)
 
-    def set_demonstrations(self, observations: dict[str, np.ndarray] | np.ndarray, targets: np.ndarray) -> None:
-        """Sets what the imitation term imitates; not saved with the model.
-
-        Args:
-            observations: (demonstrations, ...), by name where they are a Dict.
-            targets: (demonstrations, actions) probabilities.
-        """
-        if not isinstance(self.action_space, spaces.Discrete) or targets.shape[1:] != (self.action_space.n,):
-            raise ValueError(f"targets of shape {targets.shape} are no probabilities over {self.action_space}")
-        self.demonstrations = _as_tensors((observations, targets), self.device)
+    def set_replay(self, observations: dict[str, np.ndarray] | np.ndarray) -> None:
+        """Sets observations (decisions, ...) at which the policy is to stay as the reference now is; they are not saved."""
+        tensors = obs_as_tensor(observations, self.device)
+        self.replay = {"observations": tensors, "reference": self._parameters(self.reference_policy, tensors)}
 
     # -- rollouts ------------------------------------------------------------------------------------------------------------------
 
@@ -225,9 +220,9 @@ class BRPPO(PPO):
             loss = self.vf_coef * terms["value_loss"]
             if not warming_up:
                 loss = loss + terms["policy_gradient_loss"] + self.kl_coef * terms["kl_ref"] + self.ent_coef * terms["entropy_loss"]
-                if self.imitation_coef > 0:
-                    terms["imitation_loss"] = self._imitation_loss()
-                    loss = loss + self.imitation_coef * terms["imitation_loss"]
+                if self.replay is not None:
+                    terms["kl_replay"] = self._replay_loss()
+                    loss = loss + self.replay_coef * terms["kl_replay"]
             terms["loss"] = loss
             if not warming_up and self.target_kl is not None and terms["approx_kl"] > 1.5 * self.target_kl:
                 break  # PPO's own guard against one too large update
@@ -265,16 +260,21 @@ class BRPPO(PPO):
 
     def _add_reference(self, rollout: dict) -> float:
         """Adds the reference's distribution parameters to the rollout; returns the mean KL(pi || pi_ref) of its decisions."""
-        rows, total = len(rollout["returns"]), 0.0
-        parts: list[dict[str, torch.Tensor]] = []
-        with torch.no_grad():
-            for start in range(0, rows, self.batch_size):
-                observations = _take(rollout["observations"], slice(start, start + self.batch_size))
-                reference = self.reference_policy.get_distribution(observations).distribution
-                total += float(divergence(self.policy.get_distribution(observations).distribution, reference).sum())
-                parts.append(distribution_parameters(reference))
-        rollout["reference"] = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-        return total / rows
+        current, rollout["reference"] = (
+            self._parameters(policy, rollout["observations"]) for policy in (self.policy, self.reference_policy)
+        )
+        kind = Categorical if "logits" in current else Normal
+        return float(divergence(kind(**current, validate_args=False), kind(**rollout["reference"], validate_args=False)).mean())
+
+    @torch.no_grad()
+    def _parameters(self, policy: ActorCriticPolicy, observations) -> dict[str, torch.Tensor]:
+        """Returns the distribution parameters of a policy for many observations."""
+        rows = len(next(iter(observations.values())) if isinstance(observations, dict) else observations)
+        parts = []
+        for start in range(0, rows, self.batch_size):
+            batch = _take(observations, slice(start, start + self.batch_size))
+            parts.append(distribution_parameters(policy.get_distribution(batch).distribution))
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
 
     def _minibatches(self, rollout: dict) -> Iterator[dict]:
         rows = len(rollout["returns"])
@@ -309,14 +309,12 @@ class BRPPO(PPO):
             "approx_kl": (ratio - 1 - log_ratio).mean(),  # Schulman's estimate of the KL to the policy of the rollout
         }
 
-    def _imitation_loss(self) -> torch.Tensor:
-        """Returns the mean KL(targets || policy) of demonstrations drawn at random."""
-        if self.demonstrations is None:
-            raise WorldEngineError("imitation_coef is above 0 without demonstrations: call set_demonstrations first")
-        observations, targets = self.demonstrations
-        rows = torch.randint(len(targets), (self.imitation_batch_size,), device=self.device)
-        targets, distribution = targets[rows], self.policy.get_distribution(_take(observations, rows)).distribution
-        return (targets * (targets.clamp_min(1e-12).log() - distribution.logits)).sum(1).mean()
+    def _replay_loss(self) -> torch.Tensor:
+        """Returns the mean KL(pi_ref || pi) of replayed decisions drawn at random."""
+        rows = torch.randint(len(next(iter(self.replay["reference"].values()))), (self.replay_batch_size,), device=self.device)
+        batch = _take(self.replay, rows)
+        distribution = self.policy.get_distribution(batch["observations"]).distribution
+        return divergence(type(distribution)(**batch["reference"], validate_args=False), distribution).mean()
 
     def _gradient_step(self, loss: torch.Tensor, batch: dict) -> None:
         if not torch.isfinite(loss):
@@ -350,13 +348,6 @@ class BRPPO(PPO):
         record("train/n_updates", self._n_updates, exclude="tensorboard")
         if hasattr(self.policy, "log_std"):
             record("train/std", float(self.policy.log_std.detach().exp().mean()))
-
-
-def _as_tensors(tree, device):
-    """Returns arrays, or every array in (nested) tuples and dicts, as tensors."""
-    if isinstance(tree, dict):
-        return {key: _as_tensors(value, device) for key, value in tree.items()}
-    return tuple(_as_tensors(part, device) for part in tree) if isinstance(tree, tuple) else torch.as_tensor(tree, device=device)
 
 
 def _take(tree, rows):

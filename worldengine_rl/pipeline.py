@@ -30,8 +30,8 @@ from worldengine_rl.demonstrations import collect_demonstrations
 from worldengine_rl.evaluation import TERMS, Evaluation, evaluate, make_table
 from worldengine_rl.mining import MiningSettings, mine
 from worldengine_rl.policies import DrivingPolicy, load_policy
-from worldengine_rl.post_training import PostTrainSettings, make_model, post_train, save_model
-from worldengine_rl.pretraining import CloneSettings, Demonstrations, clone
+from worldengine_rl.post_training import PostTrainSettings, collect_experience, make_model, post_train, save_model
+from worldengine_rl.pretraining import CloneSettings, clone
 from worldengine_rl.randomness import derived_seed, seed_torch
 from worldengine_rl.tracking import Tracker
 from worldengine_rl.worlds import PackSet, WorldFactory, WorldSettings
@@ -160,7 +160,10 @@ class Run:
             return load_policy(file)
         with self._timed("vocabulary"):
             policy = self._new_policy()
-        data = self._demonstrations(policy)
+        scenarios = common_with_some_rare(self.train_ids, self.packs, settings.rare_share, settings.seed)
+        with self._timed("demonstrations"), self.console.status(f"driving {len(scenarios)} logs for demonstrations"):
+            envs = self.factory.make(min(64, len(scenarios)), **policy.world_arguments)
+            data = collect_demonstrations(envs, self.packs, scenarios, settings.clone, settings.seed)
         with self._timed("clone"), self._progress("cloning", settings.clone.max_epochs) as advance:
 
             def on_epoch(metrics: dict) -> None:
@@ -170,21 +173,13 @@ class Run:
             progress = clone(policy, data, settings.clone, settings.seed, self.folder / "clone_checkpoint.pt", on_epoch)
         ended = "it had stopped improving" if progress.stopped_improving(settings.clone) else "--clone.max-epochs were over"
         words = f"best validation loss {progress.best_loss:.3f} in epoch {progress.best_epoch} of {progress.epoch} ({ended})"
-        self.console.print(f"clone: {len(data)} decisions, {words}")
+        self.console.print(f"clone: {len(data)} decisions of {len(scenarios)} scenarios, {words}", soft_wrap=True)
         report = {name: getattr(progress, name) for name in ("epoch", "best_epoch", "best_loss")}
         report |= {"stopped_improving": progress.stopped_improving(settings.clone), "decisions": len(data)}
         write_json(self.folder / "clone.json", report)
         envs = self.factory.make(1, autoreset_mode=AutoresetMode.SAME_STEP, **policy.world_arguments)
         save_model(make_model(policy, envs, settings.post_training, settings.seed), file)
         return load_policy(file)
-
-    def _demonstrations(self, policy: DrivingPolicy) -> Demonstrations:
-        """Returns what the clone learns from; the same whenever it is asked for, so that it needs not be kept."""
-        settings = self.settings
-        scenarios = common_with_some_rare(self.train_ids, self.packs, settings.rare_share, settings.seed)
-        with self._timed("demonstrations"), self.console.status(f"driving {len(scenarios)} logs for demonstrations"):
-            envs = self.factory.make(min(64, len(scenarios)), **policy.world_arguments)
-            return collect_demonstrations(envs, self.packs, scenarios, settings.clone, settings.seed)
 
     def _mine(self, policy: DrivingPolicy) -> list[dict]:
         file = self.folder / "mined.json"
@@ -200,7 +195,9 @@ class Run:
     def _post_train(self, cloned: DrivingPolicy, mined: Sequence[dict]) -> None:
         settings, names = self.settings.post_training, [entry["scenario"] for entry in mined]
         mastered = [name for name in self.train_ids if name not in set(names)] or names
-        demonstrations = self._demonstrations(cloned)
+        with self._timed("experience"), self.console.status(f"driving the clone in {len(mastered)} scenarios that it masters"):
+            worlds = self.factory.make(min(256, len(mastered)), **cloned.world_arguments)
+            replay = collect_experience(cloned, worlds, mastered, settings.replay_rounds, self.settings.seed)
         draw_from = {"autoreset_mode": AutoresetMode.SAME_STEP, "scenarios": self.train_ids}
         envs = self.factory.make(settings.worlds, **draw_from, **cloned.world_arguments)
         with self._timed("post-train"), self._progress("post-training", settings.iterations) as advance:
@@ -210,7 +207,7 @@ class Run:
                 advance(f"success {metrics['success']:.2f}, pdms {metrics['pdms']:.2f}, KL {metrics['kl_ref']:.2f}")
 
             seed, folder = self.settings.seed, self.folder
-            model = post_train(cloned, envs, names, mastered, demonstrations, settings, seed, folder, on_iteration)
+            model = post_train(cloned, envs, names, mastered, replay, settings, seed, folder, on_iteration)
         save_model(model, self.folder / "post_trained.zip")
 
     def _evaluate(self, name: str, policy: str | DrivingPolicy, scenarios: Sequence[str], split: str) -> Evaluation:

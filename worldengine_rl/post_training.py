@@ -15,8 +15,8 @@ from worldengine_envs.envs.sb3 import SB3VecEnv
 from worldengine_envs.envs.vector_env import DrivingVectorEnv
 from worldengine_rl.br_ppo import BRPPO
 from worldengine_rl.policies import DrivingPolicy
-from worldengine_rl.pretraining import Demonstrations
 from worldengine_rl.randomness import derived_seed, seed_torch
+from worldengine_rl.worlds import drive
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,12 @@ class PostTrainSettings:
     """KL per decision to the clone that the coefficient is adapted to [nats]; more allows more change."""
     kl_coef: float = 0.1
     """Coefficient of the KL term at the start."""
-    imitation_coef: float = 0.5
-    """Weight of imitating the clone's own demonstrations, mostly of common driving, beside every minibatch: what keeps the policy
-    from driving slower everywhere because that helps in mined scenarios. More keeps more progress and gains less success."""
-    imitation_batch_size: int = 256
+    replay_coef: float = 1.0
+    """Weight of the KL term that keeps the policy as the clone was in what the clone masters (experience mixing). Without it the
+    policy drives slower everywhere, because that helps in mined scenarios; more keeps more progress and gains less success."""
+    replay_rounds: int = 8
+    """How often the clone is driven through every scenario that it masters, to have experience to replay."""
+    replay_batch_size: int = 256
     critic_warmup: int = 3
     """First iterations that train the critic only: what the clone earns is not what the driver earned."""
 
@@ -113,8 +115,8 @@ def make_model(policy: DrivingPolicy, envs: DrivingVectorEnv, settings: PostTrai
         SB3VecEnv(envs),
         target_kl_ref=settings.target_kl_ref,
         kl_coef=settings.kl_coef,
-        imitation_coef=settings.imitation_coef,
-        imitation_batch_size=settings.imitation_batch_size,
+        replay_coef=settings.replay_coef,
+        replay_batch_size=settings.replay_batch_size,
         critic_warmup=settings.critic_warmup,
         learning_rate=LinearSchedule(settings.learning_rate, settings.learning_rate / 10, 1.0),
         n_steps=settings.decisions,
@@ -130,12 +132,29 @@ def make_model(policy: DrivingPolicy, envs: DrivingVectorEnv, settings: PostTrai
     return model
 
 
+def collect_experience(
+    policy: DrivingPolicy, envs: DrivingVectorEnv, scenarios: Sequence[str], rounds: int, seed: int
+) -> dict[str, np.ndarray]:
+    """Drives a policy ``rounds`` times through every scenario, actions drawn at random; returns what it saw (decisions, ...).
+
+    ``envs`` is made with ``AutoresetMode.DISABLED``.
+    """
+    parts: list[dict[str, np.ndarray]] = []
+
+    def keep(slots, observations, actions, rewards):
+        parts.append({name: value[slots >= 0] for name, value in observations.items()})
+
+    seed_torch(derived_seed(seed, "experience"))
+    drive(envs, lambda observations, _: policy.act(observations, deterministic=False), list(scenarios) * rounds, on_step=keep)
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
 def post_train(
     policy: DrivingPolicy,
     envs: DrivingVectorEnv,
     mined: Sequence[str],
-    others: Sequence[str],
-    demonstrations: Demonstrations,
+    mastered: Sequence[str],
+    replay: dict[str, np.ndarray],
     settings: PostTrainSettings,
     seed: int,
     folder: Path,
@@ -146,8 +165,8 @@ def post_train(
     Args:
         policy: The clone; it stays as it is.
         envs: ``settings.worlds`` worlds with ``AutoresetMode.SAME_STEP``.
-        mined, others: Scenarios to start episodes in; worlds that end early go on in any scenario of ``envs``.
-        demonstrations: What the imitation term imitates.
+        mined, mastered: Scenarios to start episodes in; worlds that end early go on in any scenario of ``envs``.
+        replay: (decisions, ...) observations from ``collect_experience`` in mastered scenarios.
         settings, seed: What to do, and where randomness comes from.
         folder: Where checkpoints go.
         on_iteration: Called with the metrics of every iteration, after its checkpoint is written.
@@ -156,11 +175,11 @@ def post_train(
     model = make_model(policy, envs, settings, seed)
     if checkpoint.exists():
         model.restore(checkpoint)
-    model.set_demonstrations(demonstrations.observations, demonstrations.targets)
+    model.set_replay(replay)
     model.set_logger(configure(str(folder), []))  # the tracker writes; this folder is where a batch with NaN goes
 
     def draw(iteration: int) -> list[str]:
-        return draw_scenarios(mined, others, settings, derived_seed(seed, "scenarios", iteration))
+        return draw_scenarios(mined, mastered, settings, derived_seed(seed, "scenarios", iteration))
 
     boundary = IterationBoundary(checkpoint, draw, seed, on_iteration)
     left = settings.iterations * settings.worlds * settings.decisions - model.num_timesteps
