@@ -4,8 +4,8 @@
 
 A world-step is 0.1 s of a world with at least 30 agents at the start, every second one of them driven by IDM, a map of at least 150
 polygons, full reward, observation written, resets included (DEFINITIONS, "Benchmarks"), through ``DrivingVectorEnv`` with random
-`control` actions. One pack a family of the city, and one a folder of real recordings where they are there. Times are processor
-time of this process on one thread, the least over repeats; compiling is left out and printed by itself.
+`control` actions. One pack a family of the city (those of the starter pack), and one a folder of real recordings if there are any.
+Times are processor time of this process on one thread, the least over repeats; compiling is left out and printed by itself.
 """
 
 from __future__ import annotations
@@ -23,14 +23,13 @@ os.environ["WORLDENGINE_THREADS"] = "1"
 
 import numpy as np
 
-from worldengine_envs.city import make_scenario
+from worldengine_envs.city import FAMILIES, make_scenario
 from worldengine_envs.envs.driving_env import DrivingEnv
 from worldengine_envs.envs.vector_env import DrivingVectorEnv
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import ProgressReference, Scenario
 from worldengine_envs.simulation.bank import IDM
 
-FAMILIES = ("car_following", "turn", "stop_at_light", "cut_in", "hard_brake_lead", "jaywalker")
 RECORDINGS = {"nuscenes_mini": "scenarionet", "waymo_scenarionet": "scenarionet", "argoverse2": "argoverse2"}
 MIN_AGENTS, MIN_POLYGONS = 30, 150
 HORIZON_S = 4.0
