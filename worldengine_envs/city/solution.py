@@ -146,7 +146,21 @@ def _search(scene: Scene, ego, speed: float, first: int, base: float, grid: np.n
             closed[scene.lights[group] == RED, cell : cell + 4] = TAKEN
     s0 = ego.s[first]
     row, _ = search(
-        options, grid, base, agents, closed, *surface, scene.tables[ego.path], s0, speed, ego.desired, past, first, ego.s, ego.v
+        options,
+        grid,
+        base,
+        agents,
+        closed,
+        *surface,
+        scene.tables[ego.path],
+        s0,
+        speed,
+        ego.desired,
+        past,
+        bool(extra),
+        first,
+        ego.s,
+        ego.v,
     )
     if row < 0:
         raise Unfit("no way through was found")

@@ -21,7 +21,7 @@ ACCELERATIONS = np.array((-7.0, -5.0, -3.5, -2.0, -1.0, 0.0, 0.7, 1.8))  # to ch
 HARSHEST = 5.0  # change of acceleration in half a second [m/s2]
 UNKNOWN, FREE, TAKEN = 0, 1, 2
 AHEAD = 1.2  # room kept in front of the ego [m]
-BINS = ((1.6, 2.4), (1.2, 1.4))  # size of states that count as one [m] in the lane and beside it; smaller where none is found
+BINS = np.array(((2.0, 2.8), (1.6, 2.4), (1.2, 1.4)))  # sizes of states that count as one [m] in the lane and beside it, in turn
 ROOM = 6400  # for states at one time
 SOON = 55  # step at 4 s, up to which progress counts most
 WORST = 10.0  # cost above which a motion is none
@@ -225,7 +225,7 @@ def _holds(poses, base, agents, rings, offsets, bounds, margin, first, s, v):
 
 
 @njit(cache=True, nogil=True)
-def search(ways, grid, base, agents, closed, rings, offsets, bounds, limit, s0, v0, cruise, past, first, s, v):
+def search(ways, grid, base, agents, closed, rings, offsets, bounds, limit, s0, v0, cruise, past, fine, first, s, v):
     """Finds the best motion along any of the ways; writes it to s, v (steps,) from step ``first`` on.
 
     Args:
@@ -235,6 +235,7 @@ def search(ways, grid, base, agents, closed, rings, offsets, bounds, limit, s0, 
         closed: (steps, cells) int8, TAKEN where a light is red, else UNKNOWN.
         rings, offsets, bounds: The road, see ``contact.off_road``.
         limit, s0, v0, cruise, past, first: See ``speeds``.
+        fine: Whether to look closely at once.
 
     Returns:
         The row of the way, -1 = none, and the cost.
@@ -244,7 +245,8 @@ def search(ways, grid, base, agents, closed, rings, offsets, bounds, limit, s0, 
     nodes = np.empty((LAYERS + 1, ROOM, 6))
     trial_s, trial_v = np.zeros(steps), np.zeros(steps)
     best, row = WORST, -1
-    for inside, beside in BINS:
+    for level in range(int(fine), len(BINS)):
+        inside, beside = BINS[level]
         for w in range(len(ways)):
             extra = MOVING_OVER * (1.0 + abs(ways[w, OFFSET])) if ways[w, OFFSET] != 0.0 else 0.0
             if extra - MOST >= best:

@@ -29,7 +29,7 @@ def work_zone(draw: Draw, difficulty: float) -> Scene:
     scene = begin(street, draw, lane, draw.uniform(10.0, 50.0), speed)
     ego = scene.vehicles[0]
     contact = (
-        draw.uniform(3.45, 3.6) - (0.5 if count > 1 else 0.2) * difficulty
+        draw.uniform(3.45, 3.6) - (0.4 if count > 1 else 0.1) * difficulty
     )  # with what stands behind the cones, if the ego goes on
     now = float(ego.s[0]) + START * STEP * speed
     where = now + FRONT_OVERHANG + speed * contact
@@ -49,12 +49,8 @@ def work_zone(draw: Draw, difficulty: float) -> Scene:
     last = where - 0.4 * taper - FRONT_OVERHANG  # by where the ego has to be over
     ways = []
     for distance in (10.0, 15.0, 21.0, 28.0, 36.0):
-        spare = last - distance - start
-        if spare > 0.0:
-            ways += [
-                (side * width, start + part * spare, distance, held)
-                for part in ((0.0, 0.5, 0.8, 1.0) if spare > 4.0 else (0.0, 1.0))
-            ]
+        spare = max(last - distance - start, 0.0)
+        ways += [(side * width, start + part * spare, distance, held) for part in ((0.0, 0.5, 0.8, 1.0) if spare > 4.0 else (0.0,))]
     return solve(scene, difficulty, tuple(ways), clear, past=where)
 
 
@@ -100,7 +96,7 @@ def _car_beside(scene: Scene, lane: int, now: float, speed: float, difficulty: f
     path = scene.add_path(lane_path(scene.street.network, lane))
     v = speed * draw.uniform(1.03, 1.2)
     car = scene.vehicle(path, 0.0, v, name="neighbour")
-    at = now + path_start(scene, path) - path_start(scene, ego.path) + draw.uniform(-9.0, 3.0)
+    at = now + path_start(scene, path) - path_start(scene, ego.path) + draw.uniform(-7.0, 4.0)
     scene.vehicles.append(scene.script(car, [-2.0, 12.0], [v, v], at))
 
 
