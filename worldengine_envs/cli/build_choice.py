@@ -53,7 +53,7 @@ class Family:
         if outcome.refused or len(same) == half:
             return
         for kind, most in (("trivial", limits.most_trivial), ("unsolved", limits.most_unsolved)):
-            if getattr(outcome, kind) and sum(getattr(o, kind) for o in same) + 1 > most * half:
+            if getattr(outcome, kind) and sum(getattr(o, kind) for o in same) + 1 > most * (len(same) + 1):
                 self._outcomes[outcome.seed] = replace(outcome, refused=f"enough {kind} ones")
                 return
         self.chosen.append(outcome)
