@@ -73,16 +73,16 @@ def hard_brake_lead(draw: Draw, difficulty: float) -> Scene:
 
 def stopped_after_curve(draw: Draw, difficulty: float) -> Scene:
     """Behind a bend cars stand on the ego's lane: the end of a queue, or one that broke down and leaves room to pass."""
-    street = make_street("curved", draw, lanes=draw.choice((1, 1, 2, 2, 3)))
+    street = make_street("curved", draw, lanes=draw.choice((1, 1, 2, 2, 2, 3)))
     count = len(street.road.forward)
     lane = draw.integer(0, count - 1)
     speed = street.road.profile.speed_limit * draw.uniform(0.85, 1.05)
     scene = begin(street, draw, lane, 0.0, speed)
     ego = scene.vehicles[0]
     main = path_start(scene, ego.path)
-    where = _behind_bend(scene, main) + draw.uniform(0.0, 15.0)  # rear of the last car
+    where = _behind_bend(scene, main) + draw.uniform(0.0, 6.0)  # rear of the last car
     queue = draw.chance(0.5)
-    contact = draw.uniform(3.2, 3.6) - (1.5 if queue else 1.7) * difficulty
+    contact = draw.uniform(3.2, 3.6) - (1.4 if queue else 1.5) * difficulty
     now = where - FRONT_OVERHANG - speed * contact
     if now < main - 30.0:
         raise Unfit("the bend is too near to the last junction")
