@@ -186,6 +186,7 @@ def test_pettingzoo_gets_the_ids_in_either_order():
         "import worldengine_envs, pettingzoo",
         "import pettingzoo, worldengine_envs",
         "import worldengine_envs; from pettingzoo.utils import parallel_to_aec; import pettingzoo",
+        "import worldengine_envs, importlib.util; importlib.util.find_spec('pettingzoo'); import pettingzoo",  # as TorchRL asks
         "import sys; sys.modules['pettingzoo'] = None; import worldengine_envs; del sys.modules['pettingzoo'];"
         " worldengine_envs.register_pettingzoo(); import pettingzoo; worldengine_envs.register_pettingzoo()",
     ):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
+import threading
 
 from gymnasium.envs.registration import registry
 
@@ -45,19 +46,30 @@ def _register_if_new_enough() -> None:
 
 
 class _Finder:
-    """Sees PettingZoo being imported, once: hands on what the ordinary finders find, and registers when it is loaded."""
+    """Sees PettingZoo being imported: hands on what the ordinary finders find, and registers when it is loaded.
+
+    It stays until then, for many libraries first ask ``importlib.util.find_spec`` whether PettingZoo is there.
+    """
+
+    def __init__(self):
+        self._asking = threading.local()  # while the others are asked, this one has to be silent
 
     def find_spec(self, name: str, path=None, target=None):
         """Returns the spec of PettingZoo with a loader that registers, None for all other modules."""
-        if name != "pettingzoo":
+        if name != "pettingzoo" or getattr(self._asking, "now", False):
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(name)
+        self._asking.now = True
+        try:
+            spec = importlib.util.find_spec(name)
+        finally:
+            self._asking.now = False
         if spec is not None and spec.loader is not None:
             execute = spec.loader.exec_module
 
             def exec_module(module):
                 execute(module)
+                if self in sys.meta_path:
+                    sys.meta_path.remove(self)
                 _register_if_new_enough()
 
             spec.loader.exec_module = exec_module
