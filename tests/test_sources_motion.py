@@ -14,6 +14,7 @@ from worldengine_envs.scenario.pack_verify import verify
 from worldengine_envs.scenario.types import AgentType, VehicleParameters
 from worldengine_envs.scenario.validation import validate
 from worldengine_envs.sources.argoverse2 import argoverse2_logs, read_argoverse2
+from worldengine_envs.sources.arrow_tables import read_parquet
 from worldengine_envs.sources.windows import cut_windows
 
 pa = pytest.importorskip("pyarrow")
@@ -162,6 +163,8 @@ def without(name):
         (lambda c: c | {"timestep": [float(v) for v in c["timestep"]]}, "timestep: is float64, must be integer steps"),
         (lambda c: c | {"track_id": list(range(len(c["timestep"])))}, "track_id: must be text"),
         (lambda c: c | {"track_id": [name.replace("AV", "AW") for name in c["track_id"]]}, "no track is called AV"),
+        (change_column("scenario_id", 3, "made-2"), "scenario_id: holds several scenarios"),
+        (lambda c: c | {"heading": [[value] for value in c["heading"]]}, "heading: is a column of lists"),
         (lambda c: {name: values[:0] for name, values in c.items()}, "0 rows|no column"),
     ],
 )
@@ -188,6 +191,9 @@ def test_the_map_of_the_scenario_is_taken_where_there_are_several(tmp_path):
     path = write(tmp_path)
     (tmp_path / "log_map_archive_another.json").write_text("{}")
     assert read(path).vector_map.num_lanes == 3
+    (tmp_path / "log_map_archive_made-1.json").unlink()
+    with pytest.raises(DataError, match=r"log_map_archive_made-1\.json: missing.*other logs"):
+        read(path)
 
 
 def test_truncated_and_flipped_files_give_data_or_a_clear_error(tmp_path):
@@ -216,3 +222,24 @@ def test_rows_that_a_small_file_claims_are_not_believed(tmp_path):
     assert path.stat().st_size < 250_000
     with pytest.raises(DataError, match=r"5000000 rows, must be 1 to 2000000"):
         read(path)
+
+
+def test_a_column_that_comes_twice_is_refused(tmp_path):
+    path, columns = write(tmp_path), table()
+    parquet.write_table(
+        pa.Table.from_arrays([*map(pa.array, columns.values()), pa.array(columns["heading"])], [*columns, "heading"]), path
+    )
+    with pytest.raises(DataError, match="several columns heading"):
+        read(path)
+
+
+def test_words_that_a_small_file_repeats_are_held_once(tmp_path):
+    """20,000 rows of one word of 1 MB: 20 GB if each row had its own."""
+    word, columns = "x" * 1_000_000, table()
+    same = pa.DictionaryArray.from_arrays(pa.array(np.zeros(20_000, np.int8)), pa.array([word]))
+    rows = {name: same if name == "scenario_id" else [values[0]] * 20_000 for name, values in columns.items()}
+    file = tmp_path / "words.parquet"
+    parquet.write_table(pa.table(rows), file, compression="zstd", store_schema=False)
+    assert file.stat().st_size < 100_000
+    found = read_parquet(file, ("scenario_id", "track_id"), 20_000)
+    assert len({id(value) for value in found["scenario_id"]}) == 1 and (found["track_id"] == "7").all()

@@ -297,9 +297,11 @@ def test_broken_and_bloated_files_end_in_one_clear_error(tmp_path, name):
 
 def test_a_message_of_countless_empty_fields_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr("worldengine_envs.sources.protobuf_wire.MAX_FIELDS", 50_000)
-    path = write_tfrecord(tmp_path / "bad", GOOD + (key(2, 2) + b"\x00") * 50_000)
-    with pytest.raises(DataError, match=r"bad.*more than 50000 fields"):
-        read(path)
+    lanes = key(8, 2) + b"\x02" + key(3, 2) + b"\x00"  # two fields, and seven empty lists
+    for field in ((key(2, 2) + b"\x00") * 50_000, lanes * 8_000):
+        path = write_tfrecord(tmp_path / "bad", GOOD + field)
+        with pytest.raises(DataError, match=r"bad.*more than 50000 fields"):
+            read(path)
 
 
 def test_packed_and_unpacked_numbers_read_alike(tmp_path):

@@ -16,7 +16,7 @@ CAR_LANES = ("VEHICLE", "BUS")
 
 
 def map_file(folder: Path, name: str = "") -> Path:
-    """Returns the map of a log: ``map/log_map_archive_*.json`` in its folder or beside it, the one with ``name`` in its own first.
+    """Returns the map of a log: ``map/log_map_archive_*.json`` in its folder or beside it, with ``name`` in its own.
 
     Raises:
         DataError: There is none.
@@ -24,7 +24,11 @@ def map_file(folder: Path, name: str = "") -> Path:
     files = sorted([*folder.glob("map/log_map_archive_*.json"), *folder.glob("log_map_archive_*.json")])
     if not files:
         raise DataError("missing", file=folder, field="map/log_map_archive_*.json", remedy="The map belongs beside the log")
-    return next((file for file in files if name in file.name), files[0])
+    named = [file for file in files if name in file.name]
+    if not named:
+        remedy = f"The map of {name} belongs beside it; those there are of other logs"
+        raise DataError("missing", file=folder, field=f"log_map_archive_{name}.json", remedy=remedy)
+    return named[0]
 
 
 def read_map(file: Path) -> RawRoad:

@@ -100,6 +100,8 @@ def read_motion(path: Path) -> RawRecording:
     others = [track for track in tracks.values() if track.type.is_agent or not _driven_over(track, ego, vehicle)]
     derived = {"ego_size", "ego_axles", "size"} | ({"driven_over_left_out"} if len(others) < len(tracks) else set())
     name = str(rows["scenario_id"][0])
+    if (rows["scenario_id"] != name).any():
+        raise DataError("holds several scenarios", file=path, field="scenario_id", remedy="Write one file for each")
     return RawRecording(
         name=name,
         dataset="argoverse2",

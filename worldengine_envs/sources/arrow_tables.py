@@ -43,12 +43,16 @@ def read_parquet(file: Path, columns: tuple[str, ...], max_rows: int) -> dict[st
     try:
         limits = {"thrift_string_size_limit": MAX_METADATA, "thrift_container_size_limit": MAX_METADATA}
         with parquet.ParquetFile(file, memory_map=False, **limits) as content:
-            about = content.metadata
-            names = content.schema_arrow.names
-            _check_table(names, about.num_rows, columns, max_rows, file)
-            size = sum(about.row_group(row).total_byte_size for row in range(about.num_row_groups))
-            if size > MAX_BYTES:
-                raise DataError(f"claims {size} bytes, more than {MAX_BYTES}", file=file)
+            about, schema = content.metadata, content.schema_arrow
+        _check_table(schema.names, about.num_rows, columns, max_rows, file)
+        for name in columns:
+            if pyarrow.types.is_nested(schema.field(name).type):
+                raise DataError("is a column of lists or records", file=file, field=name)
+        size = sum(about.row_group(row).total_byte_size for row in range(about.num_row_groups))
+        if size > MAX_BYTES:
+            raise DataError(f"claims {size} bytes, more than {MAX_BYTES}", file=file)
+        texts = [name for name in columns if name in TEXT]  # kept as numbers of words: a row may repeat a word of any length
+        with parquet.ParquetFile(file, memory_map=False, read_dictionary=texts, **limits) as content:
             table = content.read(columns=list(columns), use_threads=False)
             table.validate(full=True)
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
@@ -70,6 +74,9 @@ def _check_table(names: list[str], rows: int, columns: tuple[str, ...], max_rows
     missing = [name for name in columns if name not in names]
     if missing:
         raise DataError(f"has no column {', '.join(missing)}", file=file)
+    twice = [name for name in columns if names.count(name) > 1]
+    if twice:
+        raise DataError(f"has several columns {', '.join(twice)}", file=file)
     if not 1 <= rows <= max_rows:
         raise DataError(f"{rows} rows, must be 1 to {max_rows}", file=file)
 
@@ -78,10 +85,7 @@ def _column(column, name: str, file: Path) -> np.ndarray:
     if column.null_count:
         raise DataError(f"{column.null_count} values are missing", file=file, field=name)
     if name in TEXT:
-        values = np.array(column.to_pylist(), object)
-        if not all(isinstance(value, str) for value in values):
-            raise DataError("must be text", file=file, field=name)
-        return values
+        return _text(column, name, file)
     values = column.to_numpy()
     if name in INTEGER:
         if values.dtype.kind not in "iu":
@@ -93,4 +97,19 @@ def _column(column, name: str, file: Path) -> np.ndarray:
     bad = ~np.isfinite(values)
     if bad.any():
         raise DataError(f"{int(bad.sum())} values are NaN or infinite", file=file, field=name)
+    return values
+
+
+def _text(column, name: str, file: Path) -> np.ndarray:
+    """Returns (rows,) objects of a column of text; rows of a dictionary share their words."""
+    parts = []
+    for chunk in column.chunks:
+        if hasattr(chunk, "dictionary"):
+            words = np.array([*chunk.dictionary.to_pylist(), ""], object)[:-1]
+            parts.append(words[chunk.indices.to_numpy(zero_copy_only=False)])
+        else:
+            parts.append(np.array([*chunk.to_pylist(), ""], object)[:-1])
+    values = np.concatenate(parts)
+    if not all(isinstance(value, str) for value in values):
+        raise DataError("must be text", file=file, field=name)
     return values

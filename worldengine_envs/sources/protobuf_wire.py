@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from worldengine_envs.errors import DataError
 
-MAX_FIELDS = 2_000_000  # of one message and those inside it; a scenario has some 200,000
+MAX_FIELDS = 2_000_000  # of one message and those inside it, their lists included; a scenario has some 200,000
 VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 _WIDTH = {"int": 1, "bool": 1, "double": 8, "float": 4}
 _DOUBLE, _FLOAT = struct.Struct("<d"), struct.Struct("<f")
@@ -53,6 +53,7 @@ class _Parser:
     def message(self, at: int, end: int, table: dict[int, Field], where: str) -> dict:
         data = self.data
         out = {field.name: [] for field in table.values() if field.repeated}
+        self.left -= len(out)  # an empty message takes memory too
         while at < end:
             self.left -= 1
             if self.left < 0:
