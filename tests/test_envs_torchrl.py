@@ -51,3 +51,5 @@ def test_rollouts_are_those_of_the_vector_environment(horizon_is_end):
 def test_worlds_that_reset_themselves_are_refused():
     with pytest.raises(ValueError, match="DISABLED"):
         TorchRLEnv(DrivingVectorEnv(PACK, 2))
+    with pytest.raises(ValueError, match="copy"):
+        TorchRLEnv(DrivingVectorEnv(PACK, 2, autoreset_mode="Disabled", copy=False))

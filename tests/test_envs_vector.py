@@ -157,6 +157,8 @@ def test_stable_baselines_adapter(horizon_is_end):
     with pytest.raises(ValueError, match="SAME_STEP"):
         SB3VecEnv(DrivingVectorEnv(PACK, num_envs=2))
     settings = {"num_envs": 3, "autoreset_mode": AutoresetMode.SAME_STEP}
+    with pytest.raises(ValueError, match="copy"):
+        SB3VecEnv(DrivingVectorEnv(PACK, copy=False, **settings))
     adapted, plain = SB3VecEnv(DrivingVectorEnv(PACK, **settings), horizon_is_end), DrivingVectorEnv(PACK, **settings)
     adapted.seed(5)
     same(adapted.reset(), plain.reset(seed=5)[0])

@@ -147,6 +147,20 @@ def test_mp4_has_every_frame(tmp_path):
     assert len(list(frames)) == 51
 
 
+@pytest.mark.parametrize("name", ["a.gif", "a.mp4"])
+def test_a_recording_that_is_stopped_leaves_nothing_behind(tmp_path, name):
+    if name.endswith("mp4"):
+        pytest.importorskip("imageio_ffmpeg", reason="no encoder for MP4 is installed")
+
+    def stopped():
+        yield from [np.zeros((16, 16, 3), np.uint8)] * 3
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_video(tmp_path / name, stopped(), 10)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(("record", "what"), [("a.avi", "--record"), ("nowhere/a.gif", "folder")])
 def test_a_file_that_cannot_be_written_is_refused_before_driving(tmp_path, record, what):
     with pytest.raises(DataError, match=what):

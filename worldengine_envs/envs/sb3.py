@@ -16,7 +16,7 @@ class SB3VecEnv(VecEnv):
     """``DrivingVectorEnv`` as SB3 wants it: reset within the step, with ``terminal_observation`` and ``TimeLimit.truncated``.
 
     Args:
-        envs: Made with ``autoreset_mode=AutoresetMode.SAME_STEP``.
+        envs: Made with ``autoreset_mode=AutoresetMode.SAME_STEP``, with copies of observations (its default).
         horizon_is_end: At the horizon the score is complete and nothing more can be earned, so by default it counts as an end like
             any other. False sets ``TimeLimit.truncated`` there, and SB3's algorithms add what they expect beyond it to the reward.
     """
@@ -24,6 +24,8 @@ class SB3VecEnv(VecEnv):
     def __init__(self, envs: DrivingVectorEnv, horizon_is_end: bool = True):
         if envs.metadata["autoreset_mode"] is not AutoresetMode.SAME_STEP:
             raise ValueError("SB3 resets within the step: make the environment with autoreset_mode=AutoresetMode.SAME_STEP")
+        if not envs.copy:
+            raise ValueError("observations are kept for learning: make the environment with copy=True")
         self.envs, self.render_mode, self.horizon_is_end = envs, envs.render_mode, horizon_is_end
         super().__init__(envs.num_envs, envs.single_observation_space, envs.single_action_space)
         self._actions: np.ndarray | None = None

@@ -19,7 +19,7 @@ class TorchRLEnv(EnvBase):
     ``truncated`` and ``done`` (worlds, 1). The undiscounted return is the PDM Score, so ``RewardSum`` reports it.
 
     Args:
-        envs: Made with ``autoreset_mode=AutoresetMode.DISABLED``.
+        envs: Made with ``autoreset_mode=AutoresetMode.DISABLED``, with copies of observations (its default).
         horizon_is_end: At the horizon the score is complete and nothing more can be earned, so by default ``terminated`` is set
             there too; False leaves it to ``truncated`` alone, and value estimators bootstrap beyond it.
     """
@@ -27,6 +27,8 @@ class TorchRLEnv(EnvBase):
     def __init__(self, envs: DrivingVectorEnv, horizon_is_end: bool = True):
         if envs.metadata["autoreset_mode"] is not AutoresetMode.DISABLED:
             raise ValueError("TorchRL resets worlds itself: make the environment with autoreset_mode=AutoresetMode.DISABLED")
+        if not envs.copy:
+            raise ValueError("observations are kept for learning: make the environment with copy=True")
         super().__init__(device="cpu", batch_size=[envs.num_envs])
         self.envs, self.horizon_is_end = envs, horizon_is_end
         self._seed: int | None = None

@@ -40,8 +40,11 @@ def write_video(path: Path, frames: Iterable[np.ndarray], fps: float) -> int:
     """
     check_video_file(path)
     part = path.with_name(f".{path.stem}.part{path.suffix}")
-    count = (_write_mp4 if path.suffix.lower() == ".mp4" else _write_gif)(part, frames, fps)
-    part.replace(path)
+    try:
+        count = (_write_mp4 if path.suffix.lower() == ".mp4" else _write_gif)(part, frames, fps)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)  # there only if something went wrong, or somebody pressed Ctrl-C
     return count
 
 
