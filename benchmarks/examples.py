@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
 import sys
 import time
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import numpy as np
 import tyro
 
 from worldengine_envs.hardware import describe
+from worldengine_envs.simulation.threads import num_threads
 
 ROOT = Path(__file__).resolve().parents[1]
 LEARNING = ("sb3_ppo", "sb3_sac", "cleanrl_ppo", "torchrl_ppo", "many_agents")
@@ -66,11 +66,10 @@ def main() -> int:
     """Runs the examples, prints a table and returns 1 if one did not learn."""
     arguments = tyro.cli(Arguments, description=__doc__)
     results = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
-    threads = int(os.environ.get("WORLDENGINE_THREADS", os.cpu_count() or 1))
     for name in arguments.only:
         runs = [run(name, seed) for seed in range(arguments.seeds)]
         learned = all(r["last"] - r["first"] >= MARGIN for r in runs)
-        results[name] = {"runs": runs, "margin": MARGIN, "learned": learned, "hardware": describe(threads)}
+        results[name] = {"runs": runs, "margin": MARGIN, "learned": learned, "hardware": describe(num_threads())}
         arguments.out.write_text(json.dumps(results, indent=1) + "\n")
     for name in arguments.only:
         words = ", ".join(f"{r['first']:.2f} -> {r['last']:.2f} in {r['seconds']:.0f} s" for r in results[name]["runs"])

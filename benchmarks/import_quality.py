@@ -3,8 +3,9 @@
     python benchmarks/import_quality.py [LOGS ...]
 
 Each LOGS is FORMAT=PATH, with scenarionet, waymo or argoverse2 as format. Without any: the recordings of ``../shared/data``. A
-logged driver who drove 4 s without contact and on the road has NC = DAC = 1; less means a fault of the import or of the annotations,
-and is listed with its reason. ``exact`` puts the ego on its logged poses, ``tracked`` follows them with LQR tracker and bicycle.
+logged driver who drove 4 s without contact and on the road has NC = DAC = 1; less means a fault of the import or of the
+annotations, and is listed with its reason. ``exact`` puts the ego on its logged poses, ``tracked`` follows them with LQR tracker
+and bicycle.
 The exit code is 1 when fewer than 95 % of the windows, refused ones included, have NC = DAC = 1 in the exact replay.
 """
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import time
 
 os.environ["WORLDENGINE_THREADS"] = "1"
@@ -20,6 +19,7 @@ import numpy as np
 
 from worldengine_envs.envs.parallel_batch import compile_tasks
 from worldengine_envs.envs.parallel_env import DrivingParallelEnv
+from worldengine_envs.hardware import processor
 
 
 def drive(env: DrivingParallelEnv, episodes: int, seed: int) -> tuple[int, int]:
@@ -59,7 +59,7 @@ def main() -> None:
     parser.add_argument("--episodes", type=int, default=10)
     args = parser.parse_args()
     ids = DrivingParallelEnv(args.pack).scenario_ids
-    print(f"{platform.processor() or platform.machine()}, one thread")
+    print(f"{processor()}, one thread")
     rows = []
     for scenario in ids[:: max(len(ids) // args.scenarios, 1)][: args.scenarios]:
         for traffic in ("log", "idm"):

@@ -10,25 +10,15 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sys
 import time
 from pathlib import Path
 
 import numpy as np
 
+from worldengine_envs.hardware import processor
+
 DEFAULT = Path(__file__).resolve().parents[2] / "shared/reference/pdm_cases"
-
-
-def processor() -> str:
-    """Returns the name of the processor."""
-    info = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
-        if info.exists()
-        else []
-    )
-    return names[0] if names else platform.processor()
 
 
 def fan(speed: float, count: int, poses: int = 8, interval: float = 0.5) -> np.ndarray:

@@ -9,8 +9,8 @@ Baselines drive through ``DrivingVectorEnv``, as anybody's policy would; nothing
 - every scenario: it is what its hash says (``worldengine packs verify``), the logged driver succeeds over 4 and 8 s, and it took at
   most 3 attempts;
 - every rare scenario: its reference succeeds, constant velocity fails, full braking scores at least 0.2 below the reference;
-- every family: neither constant velocity nor full braking comes within 0.05 of the reference in over half of it (it is not trivial),
-  and IDM or PDM-Closed succeeds in a fifth of it (it is not hopeless);
+- every family: neither constant velocity nor full braking comes within 0.05 of the reference in over half of it (it is not
+  trivial), and IDM or PDM-Closed succeeds in a fifth of it (it is not hopeless);
 - with ``--check-env``: Gymnasium's ``check_env`` passes for every id.
 
 The exit code is 1 if anything is not as it should be.
@@ -32,8 +32,10 @@ import worldengine_envs
 from worldengine_envs.city import make_scenario
 from worldengine_envs.envs.baselines import BASELINES, baseline
 from worldengine_envs.envs.vector_env import DrivingVectorEnv
+from worldengine_envs.hardware import describe
 from worldengine_envs.scenario.pack import Pack
 from worldengine_envs.scenario.pack_verify import verify
+from worldengine_envs.simulation.threads import num_threads
 
 CHUNK = 32
 BRAKE_MARGIN, TRIVIAL_MARGIN, MOST_TRIVIAL, MOST_UNSOLVED, MOST_ATTEMPTS = 0.2, 0.05, 0.5, 0.8, 3
@@ -172,7 +174,13 @@ def main() -> int:
         print(f"check_env: {len(pack)} ids checked")
     print(f"{len(problems)} problems", *problems, sep="\n")
     if args.json:
-        args.json.write_text(json.dumps(report, indent=1))
+        about = {
+            "pack": pack.name,
+            "version": pack.manifest.version,
+            "problems": len(problems),
+            "hardware": describe(num_threads()),
+        }
+        args.json.write_text(json.dumps({**about, "families": report}, indent=1) + "\n")
     return 1 if problems else 0
 
 

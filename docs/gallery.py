@@ -1,8 +1,9 @@
 """Makes docs/gallery.md: a strip of pictures for every family of the starter pack, and how often each baseline fails in it.
 
-    python benchmarks/starter_pack.py && python docs/gallery.py
+    python benchmarks/starter_pack.py --json benchmarks/results/starter_pack.json
+    python docs/gallery.py
 
-Failure rates are those that the benchmark has left in benchmarks/results/starter_pack.json. Pictures show the logged driver, who in
+Failure rates are those that the benchmark has left in that file. Pictures show the logged driver, who in
 rare scenarios drives the checked solution, in the family's scenario of middling difficulty.
 """
 
