@@ -12,6 +12,7 @@ from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import MapLayer, VehicleParameters
 from worldengine_envs.scenario.validation import validate
 from worldengine_envs.sources.argoverse2 import read_argoverse2
+from worldengine_envs.sources.arrow_tables import read_feather
 
 pyarrow = pytest.importorskip("pyarrow")
 
@@ -128,3 +129,22 @@ def test_without_pyarrow_the_error_says_how_to_get_it(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(DataError, match=r"pyarrow is not installed.*pip install"):
         list(read_argoverse2(tmp_path))
+
+
+def test_of_a_feather_table_only_what_is_wanted_is_unpacked(tmp_path):
+    """2 million rows of zeros and 20 columns beside them, 340 MB, in some kB; the limit ends reading after a few batches."""
+    feather = pytest.importorskip("pyarrow.feather")
+    zeros = pyarrow.array(np.zeros(2_000_000))
+    table = pyarrow.table({"wanted": zeros, **{f"other_{i}": zeros for i in range(20)}})
+    feather.write_feather(table, tmp_path / "a.feather", compression="zstd")
+    assert (tmp_path / "a.feather").stat().st_size < 1_000_000
+    usual, counting = pyarrow.default_memory_pool(), pyarrow.proxy_memory_pool(pyarrow.default_memory_pool())
+    pyarrow.set_memory_pool(counting)
+    try:
+        with pytest.raises(DataError, match=r"a\.feather: \d+ rows or more, must be 1 to 100000"):
+            read_feather(tmp_path / "a.feather", ("wanted",), 100_000)
+        assert counting.max_memory() < 4_000_000
+        assert read_feather(tmp_path / "a.feather", ("wanted",), 2_000_000)["wanted"].shape == (2_000_000,)
+        assert 16_000_000 <= counting.max_memory() < 40_000_000
+    finally:
+        pyarrow.set_memory_pool(usual)

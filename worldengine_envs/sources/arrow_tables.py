@@ -18,15 +18,30 @@ INTEGER = {"timestamp_ns": "integer nanoseconds", "timestep": "integer steps"}
 def read_feather(file: Path, columns: tuple[str, ...], max_rows: int) -> dict[str, np.ndarray]:
     """Returns columns by name: int64 for times, float64 for other numbers, objects for text; all (rows,), without gaps or NaN.
 
+    Other columns are not unpacked, and reading ends where there are too many rows.
+
     Raises:
         DataError: The file is missing, truncated, too large, lacks a column, or holds NaN.
     """
-    pyarrow, feather = require("pyarrow"), require("pyarrow.feather")
+    pyarrow, ipc = require("pyarrow"), require("pyarrow.ipc")
     _check_file(file)
     try:
-        table = feather.read_table(file, memory_map=False)
+        with ipc.open_file(file.read_bytes()) as content:
+            names = content.schema.names
+        _check_table(names, 1, columns, max_rows, file)
+        options = ipc.IpcReadOptions(included_fields=[names.index(name) for name in columns], use_threads=False)
+        batches, rows = [], 0
+        with ipc.open_file(file.read_bytes(), options=options) as content:
+            for i in range(content.num_record_batches):
+                batches.append(content.get_batch(i))
+                rows += batches[-1].num_rows
+                if rows > max_rows:
+                    raise DataError(f"{rows} rows or more, must be 1 to {max_rows}", file=file)
+            table = pyarrow.Table.from_batches(batches, content.schema)
         table.validate(full=True)
     except (pyarrow.ArrowException, OSError, ValueError, MemoryError) as error:
+        if isinstance(error, DataError):
+            raise
         raise DataError(f"truncated or no Feather file ({str(error).splitlines()[0][:100]})", file=file) from None
     _check_table(table.column_names, table.num_rows, columns, max_rows, file)
     return {name: _column(table.column(name), name, file) for name in columns}
