@@ -149,6 +149,8 @@ def test_a_pickled_environment_is_made_anew():
 
 def test_the_picture_shows_the_ego():
     env = DrivingParallelEnv(LEAD, render_mode="rgb_array")
+    with pytest.raises(ResetNeeded):
+        env.render()
     env.reset(seed=0)
     before = env.render()
     env.step({agent: np.zeros(2) for agent in env.agents})

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from factory import SIZES, Agent, straight_scenario
+from gymnasium.error import ResetNeeded
 from PIL import Image
 
 from worldengine_envs.cli.view import episode_frames, main
@@ -145,6 +146,13 @@ def test_mp4_has_every_frame(tmp_path):
     meta = next(frames)
     assert meta["size"] == (birdseye.SIZE_PX, birdseye.SIZE_PX) and meta["fps"] == 10
     assert len(list(frames)) == 51
+
+
+@pytest.mark.parametrize("make", [DrivingEnv, DrivingVectorEnv])
+def test_there_is_no_picture_before_a_reset(make):
+    env = make(straight_scenario([]), render_mode="rgb_array")
+    with pytest.raises(ResetNeeded, match="reset"):
+        env.render()
 
 
 @pytest.mark.parametrize("name", ["a.gif", "a.mp4"])

@@ -34,7 +34,7 @@ class DrivingEnv(gym.Env, EzPickle):
         self.observation_space = state_space()
         self.action_space = self.settings.single_action_space(self.batch)
         self.metadata = {**self.metadata, "render_fps": round(10 / self.settings.substeps) or 1}
-        self._running = False
+        self._running = self._begun = False
 
     @cached_property
     def photographer(self):
@@ -64,7 +64,7 @@ class DrivingEnv(gym.Env, EzPickle):
         pinned = (options or {}).get("scenario")
         name = selection.check(pinned) if pinned is not None else selection.ids[self.np_random.integers(len(selection.ids))]
         self.batch.begin(_WORLD, [name])
-        self._running = True
+        self._running = self._begun = True
         return self._observation(), {"scenario": name}
 
     def step(self, action) -> tuple[dict, float, bool, bool, dict]:
@@ -87,10 +87,16 @@ class DrivingEnv(gym.Env, EzPickle):
         return self._observation(), float(d.reward[0]), terminated, truncated, info
 
     def render(self) -> np.ndarray | None:
-        """Returns (height, width, 3) uint8: the scene from above, or None without a render mode."""
+        """Returns (height, width, 3) uint8: the scene from above, or None without a render mode.
+
+        Raises:
+            ResetNeeded: Nothing was begun.
+        """
         if self.render_mode is None:
             gym.logger.warn("render() without a render_mode; make the environment with render_mode='rgb_array'")
             return None
+        if not self._begun:
+            raise ResetNeeded("there is nothing to draw yet: call reset()")
         return self.photographer.picture(0)
 
     def _observation(self) -> dict[str, np.ndarray]:

@@ -152,10 +152,16 @@ class DrivingParallelEnv(ParallelEnv, EzPickle):
         )
 
     def render(self) -> np.ndarray | None:
-        """Returns (height, width, 3) uint8: the scene around the ego from above, or None without a render mode."""
+        """Returns (height, width, 3) uint8: the scene around the ego from above, or None without a render mode.
+
+        Raises:
+            ResetNeeded: Nothing was begun.
+        """
         if self.render_mode is None:
             logger.warn("render() without a render_mode; make the environment with render_mode='rgb_array'")
             return None
+        if not self.scenario_id:
+            raise ResetNeeded("there is nothing to draw yet: call reset()")
         return self.photographer.picture(0)
 
     def close(self) -> None:

@@ -141,9 +141,15 @@ class DrivingVectorEnv(VectorEnv, EzPickle):
         return self._observations(), rewards, terminations, truncations, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """Returns a (height, width, 3) uint8 picture of each world from above, or None without a render mode."""
+        """Returns a (height, width, 3) uint8 picture of each world from above, or None without a render mode.
+
+        Raises:
+            ResetNeeded: Nothing was begun.
+        """
         if self.render_mode is None:
             return None
+        if not self._begun:
+            raise ResetNeeded("there is nothing to draw yet: call reset()")
         return tuple(self.photographer.picture(w) for w in range(self.num_envs))
 
     def _reset_mask(self, mask) -> np.ndarray:
