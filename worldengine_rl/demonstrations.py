@@ -9,6 +9,7 @@ import numpy as np
 from worldengine_envs.envs.actions import PLAN_STEPS
 from worldengine_envs.envs.baselines import logged_poses
 from worldengine_envs.envs.vector_env import DrivingVectorEnv
+from worldengine_rl.mirror import mirrored, mirrored_poses
 from worldengine_rl.pretraining import CloneSettings, Demonstrations
 from worldengine_rl.randomness import derived_seed
 from worldengine_rl.worlds import PackSet, drive
@@ -51,15 +52,19 @@ class LoggedDriver:
         self.random = np.random.default_rng(seed)
         self.paths: dict[str, np.ndarray] = {}
         self.distances = np.zeros((0, 0))  # (worlds, anchors) of the last decision [m]
+        self.in_mirror = np.zeros((0, 0))  # the same in the mirrored situations
 
     def __call__(self, observations: dict, envs: DrivingVectorEnv) -> np.ndarray:
         worlds, anchors = envs.batch.worlds, envs.batch.decisions.vocabulary
-        self.distances = np.zeros((envs.num_envs, len(anchors)))
+        self.distances, self.in_mirror = np.zeros((2, envs.num_envs, len(anchors)))
+        mirrored_anchors = mirrored_poses(anchors)
         for w in range(envs.num_envs):
             scenario = envs.batch.scenario_of(w)
             if scenario.id not in self.paths:
                 self.paths[scenario.id] = logged_poses(scenario, scenario.steps_ahead)
-            self.distances[w] = anchor_distances(anchors, worlds.ego[w], self.paths[scenario.id], int(worlds.step[w]))
+            at = worlds.ego[w], self.paths[scenario.id], int(worlds.step[w])
+            self.distances[w] = anchor_distances(anchors, *at)
+            self.in_mirror[w] = anchor_distances(mirrored_anchors, *at)
         best = self.distances.argmin(1)
         wide = soft_targets(self.distances, 4 * self.settings.softness_m)
         drawn = (wide.cumsum(1) > self.random.random((len(wide), 1))).argmax(1)
@@ -72,7 +77,7 @@ def collect_demonstrations(
     """Drives every scenario ``settings.rounds`` times along its log and keeps observations, soft targets and returns to go.
 
     The first round follows the log as well as anchors can; the others are perturbed. Decisions that led to a failure are kept: the
-    target is where the log is, not what was done.
+    target is where the log is, not what was done. Every situation is kept as it is and in the mirror.
     """
     parts: list[Demonstrations] = []
     recordings = np.array([packs.recording(name) for name in scenarios])
@@ -83,19 +88,15 @@ def collect_demonstrations(
 
         def keep(slots, observations, actions, rewards, driver=driver, rows=rows):
             busy = np.flatnonzero(slots >= 0)
-            targets = soft_targets(driver.distances[busy], settings.softness_m)
-            rows.append((slots[busy], {name: value[busy] for name, value in observations.items()}, targets, rewards[busy]))
+            targets = [soft_targets(distances[busy], settings.softness_m) for distances in (driver.distances, driver.in_mirror)]
+            rows.append((slots[busy], {name: value[busy] for name, value in observations.items()}, *targets, rewards[busy]))
 
         drive(envs, driver, scenarios, seed=derived_seed(seed, "worlds", number), on_step=keep)
-        slots = np.concatenate([row[0] for row in rows])
-        parts.append(
-            Demonstrations(
-                {name: np.concatenate([row[1][name] for row in rows]) for name in rows[0][1]},
-                np.concatenate([row[2] for row in rows]).astype(np.float32),
-                returns_to_go(slots, np.concatenate([row[3] for row in rows])),
-                recordings[slots],
-            )
-        )
+        slots, targets, in_mirror, rewards = (np.concatenate([row[i] for row in rows]) for i in (0, 2, 3, 4))
+        observations = {name: np.concatenate([row[1][name] for row in rows]) for name in rows[0][1]}
+        returns = returns_to_go(slots, rewards)
+        parts.append(Demonstrations(observations, targets.astype(np.float32), returns, recordings[slots]))
+        parts.append(Demonstrations(mirrored(observations), in_mirror.astype(np.float32), returns, recordings[slots]))
     return concatenate(parts)
 
 

@@ -25,13 +25,15 @@ from worldengine_envs.envs.actions import DECISION_PERIOD_S
 from worldengine_envs.envs.anchors import cluster, kinematic_fan, logged_plans
 from worldengine_envs.envs.baselines import BASELINES
 from worldengine_envs.envs.observations import state_space
+from worldengine_envs.envs.sb3 import SB3VecEnv
 from worldengine_envs.errors import DataError, WorldEngineError
 from worldengine_rl.demonstrations import collect_demonstrations
 from worldengine_rl.evaluation import TERMS, Evaluation, evaluate, make_table
 from worldengine_rl.mining import MiningSettings, mine
+from worldengine_rl.mirror import HalfMirrored, mirrored_poses
 from worldengine_rl.policies import DrivingPolicy, load_policy
-from worldengine_rl.post_training import PostTrainSettings, collect_experience, make_model, post_train, save_model
-from worldengine_rl.pretraining import CloneSettings, clone
+from worldengine_rl.post_training import PostTrainSettings, make_model, post_train, save_model
+from worldengine_rl.pretraining import CloneSettings, Demonstrations, clone
 from worldengine_rl.randomness import derived_seed, seed_torch
 from worldengine_rl.tracking import Tracker
 from worldengine_rl.worlds import PackSet, WorldFactory, WorldSettings
@@ -160,10 +162,7 @@ class Run:
             return load_policy(file)
         with self._timed("vocabulary"):
             policy = self._new_policy()
-        scenarios = common_with_some_rare(self.train_ids, self.packs, settings.rare_share, settings.seed)
-        with self._timed("demonstrations"), self.console.status(f"driving {len(scenarios)} logs for demonstrations"):
-            envs = self.factory.make(min(64, len(scenarios)), **policy.world_arguments)
-            data = collect_demonstrations(envs, self.packs, scenarios, settings.clone, settings.seed)
+        data = self._demonstrations(policy)
         with self._timed("clone"), self._progress("cloning", settings.clone.max_epochs) as advance:
 
             def on_epoch(metrics: dict) -> None:
@@ -173,13 +172,21 @@ class Run:
             progress = clone(policy, data, settings.clone, settings.seed, self.folder / "clone_checkpoint.pt", on_epoch)
         ended = "it had stopped improving" if progress.stopped_improving(settings.clone) else "--clone.max-epochs were over"
         words = f"best validation loss {progress.best_loss:.3f} in epoch {progress.best_epoch} of {progress.epoch} ({ended})"
-        self.console.print(f"clone: {len(data)} decisions of {len(scenarios)} scenarios, {words}", soft_wrap=True)
+        self.console.print(f"clone: {len(data)} decisions, {words}", soft_wrap=True)
         report = {name: getattr(progress, name) for name in ("epoch", "best_epoch", "best_loss")}
         report |= {"stopped_improving": progress.stopped_improving(settings.clone), "decisions": len(data)}
         write_json(self.folder / "clone.json", report)
         envs = self.factory.make(1, autoreset_mode=AutoresetMode.SAME_STEP, **policy.world_arguments)
-        save_model(make_model(policy, envs, settings.post_training, settings.seed), file)
+        save_model(make_model(policy, SB3VecEnv(envs), settings.post_training, settings.seed), file)
         return load_policy(file)
+
+    def _demonstrations(self, policy: DrivingPolicy) -> Demonstrations:
+        """Returns what the clone learns from; the same whenever it is asked for, so that it needs not be kept."""
+        settings = self.settings
+        scenarios = common_with_some_rare(self.train_ids, self.packs, settings.rare_share, settings.seed)
+        with self._timed("demonstrations"), self.console.status(f"driving {len(scenarios)} logs for demonstrations"):
+            envs = self.factory.make(min(64, len(scenarios)), **policy.world_arguments)
+            return collect_demonstrations(envs, self.packs, scenarios, settings.clone, settings.seed)
 
     def _mine(self, policy: DrivingPolicy) -> list[dict]:
         file = self.folder / "mined.json"
@@ -195,11 +202,11 @@ class Run:
     def _post_train(self, cloned: DrivingPolicy, mined: Sequence[dict]) -> None:
         settings, names = self.settings.post_training, [entry["scenario"] for entry in mined]
         mastered = [name for name in self.train_ids if name not in set(names)] or names
-        with self._timed("experience"), self.console.status(f"driving the clone in {len(mastered)} scenarios that it masters"):
-            worlds = self.factory.make(min(256, len(mastered)), **cloned.world_arguments)
-            replay = collect_experience(cloned, worlds, mastered, settings.replay_rounds, self.settings.seed)
-        draw_from = {"autoreset_mode": AutoresetMode.SAME_STEP, "scenarios": self.train_ids}
-        envs = self.factory.make(settings.worlds, **draw_from, **cloned.world_arguments)
+        replay = self._demonstrations(cloned).observations
+        draw_from = {"action": "anchor", "autoreset_mode": AutoresetMode.SAME_STEP, "scenarios": self.train_ids}
+        anchors = cloned.anchors.cpu().numpy()
+        halves = (self.factory.make(settings.worlds // 2, anchors=a, **draw_from) for a in (anchors, mirrored_poses(anchors)))
+        envs = HalfMirrored(*(SB3VecEnv(half) for half in halves))
         with self._timed("post-train"), self._progress("post-training", settings.iterations) as advance:
 
             def on_iteration(metrics: dict) -> None:
@@ -270,6 +277,8 @@ def check_rollout(settings: Settings) -> None:
     if decisions < needed:
         problem = f"an episode of {horizon_s:g} s has {needed} decisions, a rollout {decisions}"
         raise WorldEngineError(f"{problem}. Add --post-training.decisions {needed}")
+    if settings.post_training.worlds < 2 or settings.post_training.worlds % 2:
+        raise WorldEngineError(f"--post-training.worlds {settings.post_training.worlds} is not even: half are driven in the mirror")
 
 
 def contents_digest(packs: PackSet) -> str:

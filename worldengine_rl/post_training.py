@@ -10,13 +10,11 @@ import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.logger import configure
 from stable_baselines3.common.utils import LinearSchedule
+from stable_baselines3.common.vec_env import VecEnv
 
-from worldengine_envs.envs.sb3 import SB3VecEnv
-from worldengine_envs.envs.vector_env import DrivingVectorEnv
 from worldengine_rl.br_ppo import BRPPO
 from worldengine_rl.policies import DrivingPolicy
 from worldengine_rl.randomness import derived_seed, seed_torch
-from worldengine_rl.worlds import drive
 
 
 @dataclass(frozen=True)
@@ -26,7 +24,7 @@ class PostTrainSettings:
     iterations: int = 80
     """Rollouts followed by an update."""
     worlds: int = 256
-    """Worlds that are driven side by side; each starts an iteration with a fresh scenario."""
+    """Worlds that are driven side by side, half of them in the mirror; each starts an iteration with a fresh scenario."""
     decisions: int = 8
     """Decisions of every world in an iteration (8 are one episode of 4 s)."""
     mined_share: float = 0.5
@@ -40,11 +38,10 @@ class PostTrainSettings:
     """KL per decision to the clone that the coefficient is adapted to [nats]; more allows more change."""
     kl_coef: float = 0.1
     """Coefficient of the KL term at the start."""
-    replay_coef: float = 1.0
-    """Weight of the KL term that keeps the policy as the clone was in what the clone masters (experience mixing). Without it the
-    policy drives slower everywhere, because that helps in mined scenarios; more keeps more progress and gains less success."""
-    replay_rounds: int = 8
-    """How often the clone is driven through every scenario that it masters, to have experience to replay."""
+    replay_coef: float = 1.5
+    """Weight of the KL term that keeps the policy as the clone was in what the clone learned from, mostly common driving
+    (experience mixing). Without it the policy drives slower everywhere, because that helps in mined scenarios; more keeps more
+    progress and gains less success."""
     replay_batch_size: int = 256
     critic_warmup: int = 3
     """First iterations that train the critic only: what the clone earns is not what the driver earned."""
@@ -108,11 +105,11 @@ def save_model(model: BRPPO, path: Path) -> None:
     part.replace(path)
 
 
-def make_model(policy: DrivingPolicy, envs: DrivingVectorEnv, settings: PostTrainSettings, seed: int) -> BRPPO:
+def make_model(policy: DrivingPolicy, envs: VecEnv, settings: PostTrainSettings, seed: int) -> BRPPO:
     """Returns BR-PPO around a cloned policy, which becomes its reference."""
     model = BRPPO(
         DrivingPolicy,
-        SB3VecEnv(envs),
+        envs,
         target_kl_ref=settings.target_kl_ref,
         kl_coef=settings.kl_coef,
         replay_coef=settings.replay_coef,
@@ -132,26 +129,9 @@ def make_model(policy: DrivingPolicy, envs: DrivingVectorEnv, settings: PostTrai
     return model
 
 
-def collect_experience(
-    policy: DrivingPolicy, envs: DrivingVectorEnv, scenarios: Sequence[str], rounds: int, seed: int
-) -> dict[str, np.ndarray]:
-    """Drives a policy ``rounds`` times through every scenario, actions drawn at random; returns what it saw (decisions, ...).
-
-    ``envs`` is made with ``AutoresetMode.DISABLED``.
-    """
-    parts: list[dict[str, np.ndarray]] = []
-
-    def keep(slots, observations, actions, rewards):
-        parts.append({name: value[slots >= 0] for name, value in observations.items()})
-
-    seed_torch(derived_seed(seed, "experience"))
-    drive(envs, lambda observations, _: policy.act(observations, deterministic=False), list(scenarios) * rounds, on_step=keep)
-    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
-
-
 def post_train(
     policy: DrivingPolicy,
-    envs: DrivingVectorEnv,
+    envs: VecEnv,
     mined: Sequence[str],
     mastered: Sequence[str],
     replay: dict[str, np.ndarray],
@@ -164,9 +144,9 @@ def post_train(
 
     Args:
         policy: The clone; it stays as it is.
-        envs: ``settings.worlds`` worlds with ``AutoresetMode.SAME_STEP``.
+        envs: ``settings.worlds`` worlds.
         mined, mastered: Scenarios to start episodes in; worlds that end early go on in any scenario of ``envs``.
-        replay: (decisions, ...) observations from ``collect_experience`` in mastered scenarios.
+        replay: (decisions, ...) observations at which the policy is to stay as it was.
         settings, seed: What to do, and where randomness comes from.
         folder: Where checkpoints go.
         on_iteration: Called with the metrics of every iteration, after its checkpoint is written.
