@@ -27,7 +27,8 @@ def main(
     """Drives one scenario and records it from above: map, lights, boxes by kind, route, plan, trails and the score so far.
 
     Args:
-        scenario: Id of a scenario or of a pack, as for gym.make or without "WorldEngine/" and "-v0": starter.cut_in_003, starter.
+        scenario: Id of a scenario or of a pack, as for gym.make or without "WorldEngine/" and "-v0": starter.cut_in_003, starter;
+            or the folder of a pack.
         record: The .mp4 or .gif file to write; by default ID.mp4 in the current folder.
         policy: log, constant-velocity, brake, idm or pdm-closed.
         traffic: log or idm.
@@ -39,8 +40,8 @@ def main(
     from worldengine_envs.envs.vector_env import DrivingVectorEnv
 
     name = scenario.removeprefix("WorldEngine/").removesuffix("-v0")
-    pack, _, single = name.partition(".")
-    record = record or Path(f"{name}.mp4")
+    pack, _, single = (scenario, "", "") if Path(scenario).is_dir() else name.partition(".")
+    record = record or Path(f"{Path(name).resolve().name}.mp4")
     check_video_file(record)
     if not speed > 0:
         raise DataError(f"{speed} is not above 0", field="--speed")
