@@ -35,7 +35,7 @@ from worldengine_envs.simulation.tables import GrowingTable
 CELL_M = 1.5  # side of a cell [m]; larger where a map would need more than MAX_CELLS
 MAX_CELLS = 1 << 20
 MAX_EXTENT_M = 50_000.0
-MAX_ENTRIES = 1 << 26  # polygons by cell, and edges by cell, of one map: more are many polygons over one another
+MAX_ENTRIES = 1 << 23  # polygons by cell, and edges by cell, of one map (real ones: 30,000): 0.5 GB while it is compiled
 MAX_LANES_AT_POINT = 16  # lanes that may lie over one another
 
 DRIVABLE = (1 << MapLayer.ROADBLOCK) | (1 << MapLayer.INTERSECTION) | (1 << MapLayer.CARPARK_AREA) | (1 << MapLayer.DRIVABLE_AREA)
