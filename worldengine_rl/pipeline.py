@@ -7,7 +7,6 @@ import hashlib
 import json
 import math
 import os
-import platform
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from worldengine_envs.envs.baselines import BASELINES
 from worldengine_envs.envs.observations import state_space
 from worldengine_envs.envs.sb3 import SB3VecEnv
 from worldengine_envs.errors import DataError, WorldEngineError
+from worldengine_envs.hardware import describe
 from worldengine_rl.demonstrations import collect_demonstrations
 from worldengine_rl.evaluation import TERMS, Evaluation, evaluate, make_table
 from worldengine_rl.mining import MiningSettings, mine
@@ -340,13 +340,7 @@ def signed(estimate: dict) -> str:
 
 def hardware(threads: int) -> dict:
     """Returns what the timings were taken on."""
-    model = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.processor())
-    return {"cpu": model, "cores": os.cpu_count(), "threads": threads, "gpu": None, "torch": torch.__version__}
-
-
-def _cpuinfo() -> list[str]:
-    file = Path("/proc/cpuinfo")
-    return file.read_text().splitlines() if file.exists() else []
+    return describe(threads) | {"gpu": None, "torch": torch.__version__}
 
 
 def write_json(file: Path, content) -> None:
