@@ -15,11 +15,18 @@ def processor() -> str:
     return next(names, platform.processor() or platform.machine())
 
 
+def cores() -> int:
+    """Returns the number of processors that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 def describe(threads: int) -> dict[str, str | int]:
     """Returns processor, cores, threads in use, operating system and Python version."""
     return {
         "processor": processor(),
-        "cores": os.cpu_count() or 1,
+        "cores": cores(),
         "threads": threads,
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from worldengine_envs.cli.build_choice import Family
 from worldengine_envs.cli.build_settings import PackSettings, read_settings
 from worldengine_envs.cli.judging import Outcome, drive_baseline, judge, reference_of
 from worldengine_envs.errors import DataError
+from worldengine_envs.hardware import cores
 from worldengine_envs.scenario.types import Scenario
 
 __all__ = ["build", "drive_baseline", "judge"]
@@ -51,7 +51,7 @@ def build(
     notes = out.parent / f".{out.name}.progress.jsonl"
     notes.parent.mkdir(parents=True, exist_ok=True)
     families = [Family(name, count, wanted) for name, count in wanted.counts().items()]
-    _judge_all(families, wanted, notes, workers or os.cpu_count() or 1)
+    _judge_all(families, wanted, notes, workers or cores())
     for family in families:
         print(family.summary())
     lacking = [f"{f.name} {len(f.chosen)} of {f.count}" for f in families if not f.complete]

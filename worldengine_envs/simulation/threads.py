@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 
 from worldengine_envs.errors import DataError
+from worldengine_envs.hardware import cores
 
 MIN_WORLDS_PER_THREAD = 8  # fewer are not worth waking a thread for (a world steps in about 20 us)
 
@@ -19,7 +20,7 @@ def num_threads() -> int:
     """
     text = os.environ.get("WORLDENGINE_THREADS")
     if text is None:
-        return os.cpu_count() or 1
+        return cores()
     if not text.strip().isdecimal() or int(text) < 1:
         raise DataError(f"{text!r} is not a number of threads", field="WORLDENGINE_THREADS", remedy="Set it to 1 or more")
     return int(text)

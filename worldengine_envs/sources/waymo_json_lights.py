@@ -47,6 +47,8 @@ def lights_by_lane(states, steps: int, lanes: list[RawLane], derived: set[str]) 
     if seen and not tokens & set(seen):
         derived.add("light_lanes")
         lane_of = _lanes_at(places, lanes)
+        if len(lane_of) < len(seen):
+            derived.add("lights_left_out")
         seen = {lane_of[key]: samples for key, samples in seen.items() if key in lane_of}
     return observed_lights(seen)
 
