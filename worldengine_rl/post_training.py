@@ -21,7 +21,7 @@ from worldengine_rl.randomness import derived_seed, seed_torch
 class PostTrainSettings:
     """Settings of post-training."""
 
-    iterations: int = 80
+    iterations: int = 120
     """Rollouts followed by an update."""
     worlds: int = 256
     """Worlds that are driven side by side, half of them in the mirror; each starts an iteration with a fresh scenario."""
@@ -29,7 +29,7 @@ class PostTrainSettings:
     """Decisions of every world in an iteration (8 are one episode of 4 s)."""
     mined_share: float = 0.5
     """Share of worlds that start in a mined scenario; the others start in those of the training split that the clone masters."""
-    learning_rate: float = 3e-4
+    learning_rate: float = 7e-4
     """At the start; it falls linearly to a tenth."""
     batch_size: int = 512
     epochs: int = 3

@@ -27,7 +27,7 @@ class CloneSettings:
     learning_rate: float = 1e-3
     batch_size: int = 512
     max_epochs: int = 200
-    patience: int = 6
+    patience: int = 10
     """Epochs without a better validation loss before it stops; the best epoch is kept."""
     validation_share: float = 0.15
     """Share of the recordings of the training split that is held out to decide when to stop."""
