@@ -11,7 +11,7 @@ from worldengine_envs.city.contact import LENGTH, WIDTH, off_road, straight_on
 from worldengine_envs.city.exact import Draw
 from worldengine_envs.city.solver import CELL, is_free, search
 from worldengine_envs.city.streets import make_street
-from worldengine_envs.cli.build_pack import drive_baseline
+from worldengine_envs.cli.judging import drive_baseline
 from worldengine_envs.scenario.types import AgentType, LightState, MapLayer, ProgressReference
 
 DT, STEPS, FIRST = 0.1, 111, 16
@@ -153,9 +153,7 @@ def test_free_cells_agree_with_shapely():
 
 def test_off_road_agrees_with_shapely():
     street = make_street("crossing", Draw("off", 1))
-    network = street.network
-    layers = (MapLayer.ROADBLOCK, MapLayer.INTERSECTION, MapLayer.DRIVABLE_AREA)
-    kept = [p for p, layer in zip(network._polygons, network._layers, strict=True) if layer in layers]
+    kept = street.network.rings((MapLayer.ROADBLOCK, MapLayer.INTERSECTION, MapLayer.DRIVABLE_AREA))
     offsets = np.concatenate(([0], np.cumsum([len(p) for p in kept])))
     bounds = np.array([(*p.min(axis=0), *p.max(axis=0)) for p in kept])
     area = shapely.union_all([shapely.Polygon(p) for p in kept])

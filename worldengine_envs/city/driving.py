@@ -174,7 +174,7 @@ def _find_shared(ways, shared):
 
 
 @njit(cache=True, nogil=True, _nrt=False)
-def _obstacles(i, k, wanted, headway, s, v, size, path, ways, lights):
+def _obstacles(i, k, wanted, s, v, size, path, ways, lights):
     """Acceleration [m/s2] that lights and people ahead allow."""
     p, a, front = path[i], 9.0, s[i, k] + FRONT * size[i]
     for q in range(ways.stop_s.shape[1]):
@@ -221,7 +221,7 @@ def _drive(s, v, size, desired, headway, path, scripted, ways, lights, rider_of,
             gap, j = _gap_parting(i, k, fronts, s, size, path, ways, rider_of, riders)
             if j >= 0:
                 a = min(a, _follow(v[i, k], wanted, gap, v[j, k], 0.8, 2.5))
-            a = min(a, _obstacles(i, k, wanted, headway, s, v, size, path, ways, lights))
+            a = min(a, _obstacles(i, k, wanted, s, v, size, path, ways, lights))
             if hold[i] < 1e9:
                 a = min(a, _follow(v[i, k], wanted, hold[i] - s[i, k] - FRONT * size[i] + 1.0, 0.0, 0.8, 2.5))
             previous = (v[i, k] - v[i, k - 1]) / STEP if k > 0 else 0.0

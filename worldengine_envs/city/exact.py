@@ -10,20 +10,20 @@ import random
 
 import numpy as np
 
-_HALF_PI_HIGH = 1.5707963267341256  # first 33 bits of pi / 2, exact when multiplied by small integers
-_HALF_PI_LOW = 6.077100506506192e-11
-_SINE = (1 / 355687428096000, -1 / 1307674368000, 1 / 6227020800, -1 / 39916800, 1 / 362880, -1 / 5040, 1 / 120, -1 / 6, 1.0)
-_COSINE = (1 / 20922789888000, -1 / 87178291200, 1 / 479001600, -1 / 3628800, 1 / 40320, -1 / 720, 1 / 24, -1 / 2, 1.0)
+HALF_PI_HIGH = 1.5707963267341256  # first 33 bits of pi / 2, exact when multiplied by small integers
+HALF_PI_LOW = 6.077100506506192e-11
+SINE = (1 / 355687428096000, -1 / 1307674368000, 1 / 6227020800, -1 / 39916800, 1 / 362880, -1 / 5040, 1 / 120, -1 / 6, 1.0)
+COSINE = (1 / 20922789888000, -1 / 87178291200, 1 / 479001600, -1 / 3628800, 1 / 40320, -1 / 720, 1 / 24, -1 / 2, 1.0)
 
 
 def sin_cos(angle) -> tuple[np.ndarray, np.ndarray]:
     """Returns (sin, cos) of angles [rad] below about 1e5 in magnitude, from Taylor's series on [-pi/4, pi/4]."""
     angle = np.asarray(angle, dtype=np.float64)
     quarter = np.rint(angle * (2.0 / 3.141592653589793))
-    r = (angle - quarter * _HALF_PI_HIGH) - quarter * _HALF_PI_LOW
+    r = (angle - quarter * HALF_PI_HIGH) - quarter * HALF_PI_LOW
     z = r * r
-    sine, cosine = _SINE[0], _COSINE[0]
-    for a, b in zip(_SINE[1:], _COSINE[1:], strict=True):
+    sine, cosine = SINE[0], COSINE[0]
+    for a, b in zip(SINE[1:], COSINE[1:], strict=True):
         sine, cosine = sine * z + a, cosine * z + b
     sine = sine * r
     q = quarter.astype(np.int64) & 3
@@ -35,10 +35,10 @@ def sin_cos(angle) -> tuple[np.ndarray, np.ndarray]:
 def turn_of(angle: float) -> tuple[float, float]:
     """Returns (sin, cos) of one angle [rad]: ``sin_cos`` in plain floats, ten times as fast for a single number."""
     quarter = round(angle * (2.0 / 3.141592653589793))
-    r = (angle - quarter * _HALF_PI_HIGH) - quarter * _HALF_PI_LOW
+    r = (angle - quarter * HALF_PI_HIGH) - quarter * HALF_PI_LOW
     z = r * r
-    sine, cosine = _SINE[0], _COSINE[0]
-    for a, b in zip(_SINE[1:], _COSINE[1:], strict=True):
+    sine, cosine = SINE[0], COSINE[0]
+    for a, b in zip(SINE[1:], COSINE[1:], strict=True):
         sine, cosine = sine * z + a, cosine * z + b
     sine *= r
     return ((sine, cosine), (cosine, -sine), (-sine, -cosine), (-cosine, sine))[quarter & 3]

@@ -194,6 +194,10 @@ class Network:
         self._layers.append(layer)
         return len(self._polygons) - 1
 
+    def rings(self, layers: tuple[MapLayer, ...]) -> list[np.ndarray]:
+        """Returns the polygons (vertices, 2) [m] of these layers, open rings in the order in which they were added."""
+        return [ring for ring, layer in zip(self._polygons, self._layers, strict=True) if layer in layers]
+
     def add_lane(self, line: Line, polygon, limit: float, roadblock: int, movement="", group=-1, rank=0, junction=-1) -> int:
         """Adds a lane, or a connector if it has a movement; returns its row."""
         self.lanes.append(line)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from worldengine_envs.city.exact import _COSINE, _HALF_PI_HIGH, _HALF_PI_LOW, _SINE
+from worldengine_envs.city.exact import COSINE, HALF_PI_HIGH, HALF_PI_LOW, SINE
 
 STEP = 0.1  # [s]
 
@@ -14,11 +14,11 @@ STEP = 0.1  # [s]
 def _turn(angle):
     """(sin, cos) as ``exact.turn_of``."""
     quarter = np.rint(angle * (2.0 / 3.141592653589793))
-    r = (angle - quarter * _HALF_PI_HIGH) - quarter * _HALF_PI_LOW
+    r = (angle - quarter * HALF_PI_HIGH) - quarter * HALF_PI_LOW
     z = r * r
-    sine, cosine = _SINE[0], _COSINE[0]
-    for i in range(1, len(_SINE)):
-        sine, cosine = sine * z + _SINE[i], cosine * z + _COSINE[i]
+    sine, cosine = SINE[0], COSINE[0]
+    for i in range(1, len(SINE)):
+        sine, cosine = sine * z + SINE[i], cosine * z + COSINE[i]
     sine *= r
     q = int(quarter) & 3
     if q == 0:
@@ -43,7 +43,7 @@ def _arctan(t):
 
 
 @njit(cache=True, nogil=True)
-def _on_line(line, s, i):
+def on_line(line, s, i):
     """Returns x, y, yaw, curvature at arclength s, and the row before it (``lines.Line.at``; i is a guess of that row)."""
     last = line.shape[1] - 2
     i = min(max(i, 0), last)
@@ -100,7 +100,7 @@ def place(points, offsets, path, s, v, moves, waves, axle, state, turn):
         line = points[:, offsets[path[i]] : offsets[path[i] + 1]]
         row = 0
         for k in range(steps):
-            x, y, yaw, curvature, row = _on_line(line, s[i, k], row)
+            x, y, yaw, curvature, row = on_line(line, s[i, k], row)
             left, slope = _offset(s[i, k], moves[i], waves[i])
             sine, cosine = _turn(yaw)
             stretch = 1.0 - curvature * left
@@ -137,7 +137,7 @@ def speed_limits(line, lateral_acceleration, braking, limit):
     """Writes (metres,) the speed [m/s] that the bends of a path (7, points) allow at each metre, with braking before them."""
     row = 0
     for m in range(len(limit)):
-        _, _, _, curvature, row = _on_line(line, min(float(m), line[0, -1]), row)
+        _, _, _, curvature, row = on_line(line, min(float(m), line[0, -1]), row)
         limit[m] = lateral_acceleration / max(abs(curvature), 1e-4)
     for m in range(len(limit) - 2, -1, -1):
         limit[m] = min(limit[m], limit[m + 1] + 2.0 * braking)

@@ -8,7 +8,7 @@ import numpy as np
 from numba import njit
 
 from worldengine_envs.city.exact import sin_cos
-from worldengine_envs.city.placing import _on_line
+from worldengine_envs.city.placing import on_line
 
 CLOSE = 2.7  # between the centres of two lanes in whose zone only one car may be [m]
 SAMPLES = 96  # points a connector, at most
@@ -59,7 +59,7 @@ def find_zones(points, offsets, connector, before, room, zone_of, zone_with, zon
         samples[a] = min(int(length[a]) + 2, SAMPLES)
         row = 0
         for i in range(samples[a]):
-            x, y, _, _, row = _on_line(line, length[a] * i / (samples[a] - 1), row)
+            x, y, _, _, row = on_line(line, length[a] * i / (samples[a] - 1), row)
             room[a, i, 0], room[a, i, 1] = x, y
         for d in range(2):
             low[a, d] = high[a, d] = room[a, 0, d]

@@ -88,13 +88,11 @@ def _surface(scene: Scene, grid: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     """Returns the polygons of the road near the ego's path: (points, 2), offsets (rings + 1,), bounds (rings, 4)."""
     low, high = grid[:, :2].min(axis=0) - 8.0, grid[:, :2].max(axis=0) + 8.0
     rings, bounds = [], []
-    network = scene.street.network
-    for layer, ring in zip(network._layers, network._polygons, strict=True):
-        if layer in DRIVABLE:
-            least, most = ring.min(axis=0), ring.max(axis=0)
-            if (least < high).all() and (most > low).all():
-                rings.append(ring)
-                bounds.append((*least, *most))
+    for ring in scene.street.network.rings(DRIVABLE):
+        least, most = ring.min(axis=0), ring.max(axis=0)
+        if (least < high).all() and (most > low).all():
+            rings.append(ring)
+            bounds.append((*least, *most))
     offsets = np.concatenate(([0], np.cumsum([len(ring) for ring in rings])))
     return np.concatenate(rings), offsets, np.array(bounds)
 

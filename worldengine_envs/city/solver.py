@@ -11,7 +11,6 @@ import numpy as np
 from numba import njit
 
 from worldengine_envs.city.contact import AXLE_TO_CENTER, LENGTH, WIDTH, off_road
-from worldengine_envs.city.contact import FRONT_OVERHANG as FRONT_OVERHANG
 from worldengine_envs.city.driving import STEP, boxes_touch
 
 CELL = 0.5  # of arclength [m]

@@ -12,12 +12,10 @@ import tyro
 
 from worldengine_envs.cli.build_choice import Family
 from worldengine_envs.cli.build_settings import PackSettings, read_settings
-from worldengine_envs.cli.judging import Outcome, drive_baseline, judge, reference_of
+from worldengine_envs.cli.judging import Outcome, judge, reference_of
 from worldengine_envs.errors import DataError
 from worldengine_envs.hardware import cores
 from worldengine_envs.scenario.types import Scenario
-
-__all__ = ["build", "drive_baseline", "judge"]
 
 LICENCE = "Apache-2.0"
 SETTINGS_FILE = "build.toml"  # the settings that made a pack, kept beside its pack.json

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from worldengine_envs.city import background
-from worldengine_envs.city.driving import RED, YELLOW
+from worldengine_envs.city.contact import FRONT_OVERHANG
+from worldengine_envs.city.driving import REAR, RED, YELLOW
 from worldengine_envs.city.exact import Draw
-from worldengine_envs.city.families.story import begin, finish, follower, human
+from worldengine_envs.city.families.story import begin, finish, follower, human, street_with_lights
 from worldengine_envs.city.network import LEFT, LIGHTS, RIGHT, STRAIGHT
 from worldengine_envs.city.scene import START, STEP, STEPS, Scene, Unfit, axis
 from worldengine_envs.city.streets import Street, lane_path, make_street, speed_table
@@ -59,9 +60,9 @@ def car_following(draw: Draw, difficulty: float) -> Scene:
         times += [t, t + draw.uniform(0.5, 2.5)]
         speeds += [wanted, wanted]
         t, v = times[-1], wanted
-    rear = ego.s[0] + 4.049 + gap  # of the lead at step 0
+    rear = ego.s[0] + FRONT_OVERHANG + gap  # of the lead at step 0
     scene.script(lead, times, speeds, 0.0)
-    lead.s += rear + 0.218 * lead.size[0] - lead.s[0]
+    lead.s += rear + REAR * lead.size[0] - lead.s[0]
     table = scene.tables[ego.path]
     if np.any(lead.v > 1.2 * table[np.clip(lead.s, 0, len(table) - 1).astype(np.int64)]):
         raise Unfit("the lead would take a bend too fast")
@@ -102,11 +103,8 @@ def turn(draw: Draw, difficulty: float) -> Scene:
 
 def stop_at_light(draw: Draw, difficulty: float) -> Scene:
     """Comes to a light that is or turns red; it may turn green again later."""
-    street = make_street(draw.choice(("crossing", "crossing", "t_junction", "blocks")), draw)
+    street = street_with_lights(draw)
     junction = street.junctions[street.main]
-    if junction.kind != LIGHTS:
-        street = make_street("crossing", draw)
-        junction = street.junctions[street.main]
     lane = draw.integer(0, len(street.road.forward) - 1)
     speed = street.road.profile.speed_limit * draw.uniform(0.75, 1.0)
     braking = speed * speed / (2.0 * (1.4 + 0.8 * difficulty))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from worldengine_envs.city.contact import FRONT_OVERHANG, LENGTH, WIDTH
+from worldengine_envs.city.driving import REAR
 from worldengine_envs.city.exact import Draw, sin_cos
-from worldengine_envs.city.families.story import begin, begin_on
-from worldengine_envs.city.network import LEFT, LIGHTS, PRIORITY, RIGHT, STRAIGHT, Arm
+from worldengine_envs.city.families.story import begin, begin_on, street_with_lights
+from worldengine_envs.city.network import LEFT, PRIORITY, RIGHT, STRAIGHT, Arm
 from worldengine_envs.city.scene import AXLE_TO_CENTER, START, Scene, Unfit
 from worldengine_envs.city.solution import meets, solve
 from worldengine_envs.city.streets import LanePath, Street, lane_path, make_street
@@ -17,11 +18,8 @@ TURNING = 1.25  # how much faster than comfortable a reckless driver takes a tur
 
 def red_light_runner(draw: Draw, difficulty: float) -> Scene:
     """The ego has green; a car from the cross street drives over its red light."""
-    street = make_street(draw.choice(("crossing", "crossing", "t_junction", "blocks")), draw)
+    street = street_with_lights(draw)
     junction = street.junctions[street.main]
-    if junction.kind != LIGHTS:
-        street = make_street("crossing", draw)
-        junction = street.junctions[street.main]
     lane = draw.integer(0, len(street.road.forward) - 1)
     speed = street.road.profile.speed_limit * draw.uniform(0.75, 1.0)
     contact = draw.uniform(2.9, 3.5) - 1.0 * difficulty
@@ -117,7 +115,7 @@ def _turn_left(street: Street, draw: Draw, difficulty: float, path: LanePath, ro
     if from_main_road:  # the way straight on is closed
         ahead = scene.add_path(lane_path(street.network, path.lanes[0]))
         queued = scene.vehicle(ahead, 0.0, 0.0, name="queued")
-        at = now + FRONT_OVERHANG + speed * draw.uniform(3.0, 3.5) + 0.218 * queued.size[0]
+        at = now + FRONT_OVERHANG + speed * draw.uniform(3.0, 3.5) + REAR * queued.size[0]
         scene.vehicles.append(scene.script(queued, [-2.0, 12.0], [0.0, 0.0], at))
     if not meets(scene, speed, speed) or not meets(scene, speed, float(scene.tables[0][int(edge) + 6])):
         raise Unfit("the ego could turn without a look")

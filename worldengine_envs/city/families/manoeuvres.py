@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from worldengine_envs.city.contact import FRONT_OVERHANG
+from worldengine_envs.city.driving import REAR
 from worldengine_envs.city.exact import Draw
 from worldengine_envs.city.families.story import begin, finish, follower, human
 from worldengine_envs.city.network import STRAIGHT
@@ -91,7 +93,7 @@ def _slow_car(scene: Scene, lane: int, at: float, contact: float, difficulty: fl
     path = scene.add_path(lane_path(street.network, street.corridor[0].forward[lane]))
     lead = scene.vehicle(path, 0.0, slow, name="lead")
     across = scene.paths[path].starts[2 * street.main] - scene.paths[ego.path].starts[2 * street.main]
-    scene.script(lead, [-2.0, 12.0], [slow, slow], at + across + 4.049 + (speed - slow) * contact + 0.218 * lead.size[0])
+    scene.script(lead, [-2.0, 12.0], [slow, slow], at + across + FRONT_OVERHANG + (speed - slow) * contact + REAR * lead.size[0])
     scene.vehicles.append(lead)
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from worldengine_envs.city.contact import FRONT_OVERHANG, LENGTH
+from worldengine_envs.city.contact import FRONT_OVERHANG, LENGTH, WIDTH
+from worldengine_envs.city.driving import FRONT, REAR
 from worldengine_envs.city.exact import Draw, sin_cos
 from worldengine_envs.city.families.story import begin, begin_on, path_start
 from worldengine_envs.city.network import PI
@@ -139,7 +140,7 @@ def oncoming_overtaker(draw: Draw, difficulty: float) -> Scene:
     at = opposite(scene, overtaker, meets_at)  # of its front, at the contact
     if at < 60.0 or at - fast * contact < scene.paths[overtaker.path].starts[2 * (len(street.corridor) - 1 - street.main)]:
         raise Unfit("the overtaker would come over the junction")
-    at -= 0.782 * overtaker.size[0]
+    at -= FRONT * overtaker.size[0]
     scene.script(overtaker, [-2.0, 12.0], [fast, fast], at - fast * contact)
     sideways = 1.8 if street.kind == "curved" else 3.4  # [m/s2], beside what the bend takes
     over = max(draw.uniform(2.2, 2.8) - 0.4 * difficulty, float(np.sqrt(5.77 * width / sideways)))  # how long it returns [s]
@@ -149,10 +150,10 @@ def oncoming_overtaker(draw: Draw, difficulty: float) -> Scene:
     slow = fast * draw.uniform(0.5, 0.65)
     overtaken = oncoming_car(scene, street.corridor[-1].backward[0], "overtaken", draw.choice(LORRIES))
     # it is passed by the time the overtaker comes back
-    front = overtaker.s[START] + fast * returns - 0.218 * overtaker.size[0] - draw.uniform(2.0, 6.0) - slow * returns
-    scene.script(overtaken, [-2.0, 12.0], [slow, slow], front - 0.782 * overtaken.size[0])
+    front = overtaker.s[START] + fast * returns - REAR * overtaker.size[0] - draw.uniform(2.0, 6.0) - slow * returns
+    scene.script(overtaken, [-2.0, 12.0], [slow, slow], front - FRONT * overtaken.size[0])
     scene.vehicles += [overtaker, overtaken]
-    right = 0.5 * width + profile.shoulder - 0.5 * 2.297 - 0.2 + profile.parking_right
+    right = 0.5 * width + profile.shoulder - 0.5 * WIDTH - 0.2 + profile.parking_right
     ways = [(-min(part, right), now + 0.3 * speed, speed * 1.5, speed) for part in (0.4, 0.8, 1.2) if right > 0.3]
     return solve(scene, difficulty, tuple(ways), scene.paths[overtaker.path].lanes)
 
@@ -218,7 +219,7 @@ def _ego_is_squeezed(street, draw: Draw, difficulty: float) -> Scene:
     path = scene.add_path(other_path)
     slow = speed * (draw.uniform(0.62, 0.75) - 0.2 * difficulty)
     squeezer = scene.vehicle(path, 0.0, slow, name="squeezer")
-    at = where - joint + other_path.starts[row] + 0.218 * squeezer.size[0] - draw.uniform(0.5, 2.0) - slow * contact
+    at = where - joint + other_path.starts[row] + REAR * squeezer.size[0] - draw.uniform(0.5, 2.0) - slow * contact
     later = speed * draw.uniform(0.8, 0.95)
     resumes = contact + draw.uniform(0.0, 0.8)
     times = [-2.0, resumes, resumes + (later - slow) / draw.uniform(1.0, 1.8), 15.0]

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 from worldengine_envs.city import background
 from worldengine_envs.city.exact import Draw
+from worldengine_envs.city.network import LIGHTS
 from worldengine_envs.city.scene import EGO_SIZE, START, STEP, Scene
-from worldengine_envs.city.streets import LanePath, Street, lane_path
+from worldengine_envs.city.streets import LanePath, Street, lane_path, make_street
 
 KINDS = ("straight", "curved", "crossing")
+
+
+def street_with_lights(draw: Draw) -> Street:
+    """Returns a street whose main road leads to a junction with traffic lights."""
+    street = make_street(draw.choice(("crossing", "crossing", "t_junction", "blocks")), draw)
+    return street if street.junctions[street.main].kind == LIGHTS else make_street("crossing", draw)
 
 
 def begin(street: Street, draw: Draw, lane: int, s: float, speed: float, movements: tuple[str, ...] = ()) -> Scene:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from worldengine_envs.city.contact import FRONT_OVERHANG
+from worldengine_envs.city.driving import REAR
 from worldengine_envs.city.exact import Draw
 from worldengine_envs.city.families.story import KINDS, begin, path_start
 from worldengine_envs.city.scene import START, STEP, Scene, Unfit
@@ -36,7 +37,7 @@ def cut_in(draw: Draw, difficulty: float) -> Scene:
     times = [-2.0, settle, slowed, resumed, resumed + max(later - last, 0.1) / pace]
     front = START * STEP * speed + ego.s[0] + FRONT_OVERHANG  # of the ego at the start, on its own path
     across = path_start(scene, path) - path_start(scene, ego.path)
-    at_start = front + across + (speed - slow) * contact + 0.218 * cutter.size[0]
+    at_start = front + across + (speed - slow) * contact + REAR * cutter.size[0]
     scene.script(cutter, times, [slow, slow, last, last, max(later, last + 0.1)], at_start)
     width = street.road.profile.lane_width * (other - lane)  # to the left where positive
     moves_at = at_start + slow * begins
@@ -66,7 +67,7 @@ def hard_brake_lead(draw: Draw, difficulty: float) -> Scene:
     gap = min(closing - 1.0, speed * (1.6 - 0.7 * difficulty + draw.uniform(-0.2, 0.2)))
     if gap < 4.0:
         raise Unfit("the lead gets away")
-    lead.s += ego.s[0] + START * STEP * speed + FRONT_OVERHANG + gap + 0.218 * lead.size[0]
+    lead.s += ego.s[0] + START * STEP * speed + FRONT_OVERHANG + gap + REAR * lead.size[0]
     scene.vehicles.append(lead)
     return solve(scene, difficulty)
 
@@ -94,7 +95,7 @@ def stopped_after_curve(draw: Draw, difficulty: float) -> Scene:
     shift = draw.choice((0.0, draw.uniform(0.4, 0.9))) if count > 1 else draw.uniform(0.6, 1.0)
     side = 1.0 if lane == 0 and count > 1 else -1.0
     broken = scene.vehicle(ego.path, 0.0, 0.0, name="stopped", lateral=((side * shift, -1e3, 1.0),))
-    scene.vehicles.append(scene.script(broken, [-2.0, 12.0], [0.0, 0.0], where + 0.218 * broken.size[0]))
+    scene.vehicles.append(scene.script(broken, [-2.0, 12.0], [0.0, 0.0], where + REAR * broken.size[0]))
     return solve(scene, difficulty)
 
 
@@ -116,6 +117,6 @@ def _queue(scene: Scene, where: float, count: int, moves: float) -> None:
     for i in range(count):
         car = scene.vehicle(ego.path, 0.0, 0.0, name="stopped")
         starts = moves + 1.2 * (count - 1 - i)
-        scene.script(car, [-2.0, starts, starts + fast / 1.5, 20.0], [0.0, 0.0, fast, fast], where + 0.218 * car.size[0])
+        scene.script(car, [-2.0, starts, starts + fast / 1.5, 20.0], [0.0, 0.0, fast, fast], where + REAR * car.size[0])
         scene.vehicles.append(car)
         where += car.size[0] + draw.uniform(1.5, 3.0)

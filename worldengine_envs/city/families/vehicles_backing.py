@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from worldengine_envs.city.contact import FRONT_OVERHANG, WIDTH
+from worldengine_envs.city.driving import REAR
 from worldengine_envs.city.exact import Draw, sin_cos
 from worldengine_envs.city.families.people import BRAKING, LATEST, REACTION, Pace, spot, underway
 from worldengine_envs.city.lines import Line, connectors, curvature_line
@@ -29,7 +30,7 @@ def backing_out(draw: Draw, difficulty: float) -> Scene:
     # its rear has been in the ego's way for so long when the ego comes
     warning = speed / (2.0 * BRAKING) + REACTION - 0.1 + 1.3 * (1.0 - difficulty) + draw.uniform(-0.1, 0.2)
     out = -0.5 * WIDTH - tail  # until the rear is in the way
-    back = _backwards(draw, tail - 0.218 * size[0])
+    back = _backwards(draw, tail - REAR * size[0])
     if draw.chance(0.6):
         stages = [(back.length, pace, draw.uniform(0.4, 1.0)), (60.0, draw.uniform(4.0, 7.0), 0.0)]
     else:  # the driver has seen somebody
