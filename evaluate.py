@@ -15,7 +15,7 @@ import tyro
 from worldengine_envs.envs.baselines import BASELINES
 from worldengine_envs.errors import WorldEngineError
 from worldengine_rl.evaluation import evaluate, make_console, make_table
-from worldengine_rl.pipeline import GROUPS, write_json
+from worldengine_rl.results import GROUPS, write_json
 from worldengine_rl.worlds import PackSet, WorldFactory, WorldSettings
 
 

@@ -25,7 +25,8 @@ from rich.table import Table
 from worldengine_envs.city import FAMILIES, RARE
 from worldengine_envs.envs.baselines import BASELINES
 from worldengine_rl.evaluation import Evaluation, make_console
-from worldengine_rl.pipeline import GROUPS, Run, Settings, hardware, signed, write_json
+from worldengine_rl.pipeline import Run, Settings
+from worldengine_rl.results import GROUPS, hardware, signed, write_json
 from worldengine_rl.statistics import crossed_mean
 
 TERMS = ("success", "pdms", "ep", "progress")
@@ -189,7 +190,8 @@ def main() -> None:
             words += [f"where both succeed: ep {signed(kept['ep'])}, progress {signed(kept['progress'])} m"] if kept else []
             console.print(f"{title}, {tag}: post-trained minus clone: {', '.join(words)}", soft_wrap=True)
         if "families" in part:
-            console.print(families_table(part["families"]))
+            if part["families"]:  # packs of other worlds than the city have none
+                console.print(families_table(part["families"]))
             ends = [f"{c['best_epoch']} of {c['epoch']}" + ("" if c["stopped_improving"] else " (cut off)") for c in part["clone"]]
             console.print(f"best epochs of cloning by seed: {', '.join(ends)}; wall time [s]: {part['wall_s_total']}")
     console.print(f"written to {arguments.out}")

@@ -16,8 +16,9 @@ import numpy as np
 from worldengine_envs.cli.build_pack import build
 from worldengine_envs.cli.build_settings import read_settings
 from worldengine_envs.scenario import Pack
+from worldengine_envs.simulation.threads import num_threads
 from worldengine_rl.evaluation import Evaluation, evaluate, make_console
-from worldengine_rl.pipeline import GROUPS, hardware, signed, write_json
+from worldengine_rl.results import GROUPS, hardware, signed, write_json
 from worldengine_rl.statistics import crossed_mean
 from worldengine_rl.worlds import PackSet, WorldFactory, WorldSettings
 
@@ -64,7 +65,12 @@ def main(runs: list[str]) -> None:
         build_second_set()
     console, factory = make_console(), WorldFactory(PackSet([FOLDER / "second"]), WorldSettings())
     scenarios = factory.prepare(factory.packs.ids())
-    results: dict = {"scenarios": len(scenarios), "failed_to_run": factory.errors, "runs": len(runs), "hardware": hardware(2)}
+    results: dict = {
+        "scenarios": len(scenarios),
+        "failed_to_run": factory.errors,
+        "runs": len(runs),
+        "hardware": hardware(num_threads()),
+    }
     drives = [[evaluate(str(Path(run) / f"{n}.zip"), factory, scenarios) for run in runs] for n in ("clone", "post_trained")]
     for tag in GROUPS:
         results[tag] = compare(*([evaluation.with_tag(tag) for evaluation in part] for part in drives))

@@ -13,10 +13,12 @@ from worldengine_envs.errors import DataError, WorldEngineError
 from worldengine_envs.scenario.pack_write import write_pack
 from worldengine_rl.evaluation import Evaluation, evaluate
 from worldengine_rl.mining import MiningSettings, mine
-from worldengine_rl.pipeline import Run, Settings, common_with_some_rare, split_scenarios
+from worldengine_rl.pipeline import Run, Settings
 from worldengine_rl.policies import load_policy
 from worldengine_rl.post_training import PostTrainSettings, draw_scenarios
 from worldengine_rl.pretraining import CloneSettings
+from worldengine_rl.results import signed, write_json
+from worldengine_rl.splits import common_with_some_rare, split_scenarios
 from worldengine_rl.worlds import PackSet, WorldFactory, WorldSettings
 
 
@@ -88,11 +90,14 @@ def test_a_run_does_not_go_on_with_another_version_of_its_pack(scenarios, tmp_pa
         Run(settings(pack, "run"), resume=True, console=quiet())
 
 
-def test_rollouts_shorter_than_an_episode_are_refused(pack, tmp_path, monkeypatch):
+def test_rollouts_that_cannot_be_are_refused(pack, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     longer = {**settings(pack, "long").__dict__, "worlds": WorldSettings(horizon_s=8.0)}
     with pytest.raises(WorldEngineError, match=r"--post-training\.decisions 16"):
         Run(Settings(**longer), console=quiet())
+    odd = {**settings(pack, "odd").__dict__, "post_training": PostTrainSettings(worlds=7)}
+    with pytest.raises(WorldEngineError, match="even number"):
+        Run(Settings(**odd), console=quiet())
     assert not (tmp_path / "runs").exists()
 
 
@@ -183,6 +188,14 @@ def test_differences_where_both_succeed(factory):
     estimate = second.minus(first, "ep", successes_only=True)
     assert 0 < estimate.n == len(both) < len(first.driven)
     assert estimate.mean == pytest.approx(np.mean([b.ep - a.ep for a, b in both]))
+
+
+def test_differences_that_are_not_known_are_dashes(tmp_path):
+    """One recording has no interval, and two policies may succeed together nowhere; JSON has null there."""
+    difference = {"mean": 0.25, "low": float("nan"), "high": float("nan")}
+    write_json(tmp_path / "table.json", difference)
+    assert signed(json.loads((tmp_path / "table.json").read_text())) == signed(difference) == "+0.250 [–, –]"
+    assert signed({"mean": -0.5, "low": -1.0, "high": 0.0}) == "-0.500 [-1.000, +0.000]"
 
 
 def test_unknown_policies_and_packs_are_clear_errors(factory, scenarios):

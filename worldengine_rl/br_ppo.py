@@ -9,8 +9,8 @@ where ``pi_ref`` is a frozen copy of the policy and both KL are exact (the distr
 decisions. ``kl_coef`` is adapted after every rollout so that the KL per decision settles at ``target_kl_ref`` (the KL penalty of
 Schulman et al. 2017, section 4, and Ziegler et al. 2019). The KL follows the coefficient with a lag of several iterations, so a
 controller that only adds up errors swings; ours (proportional and integral, on logarithms) also answers the change of the error.
-The second KL is over observations of situations that the reference masters, drawn beside every minibatch (experience mixing): there
-the policy is to stay as it is, however far it moves elsewhere.
+The second KL is over observations that are given beforehand (``set_replay``), drawn beside every minibatch (experience mixing): in
+those situations the policy is to stay as the reference is, however far it moves elsewhere.
 For one decision with reward r, advantages as they are (not normalised), no clipping and a fixed coefficient b the optimum is known:
 pi = pi_ref exp(r / b) / Z.
 """

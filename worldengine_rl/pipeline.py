@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import hashlib
 import json
 import math
 import os
@@ -26,19 +25,18 @@ from worldengine_envs.envs.baselines import BASELINES
 from worldengine_envs.envs.observations import state_space
 from worldengine_envs.envs.sb3 import SB3VecEnv
 from worldengine_envs.errors import DataError, WorldEngineError
-from worldengine_envs.hardware import describe
 from worldengine_rl.demonstrations import collect_demonstrations
-from worldengine_rl.evaluation import TERMS, Evaluation, evaluate, make_table
+from worldengine_rl.evaluation import Evaluation, evaluate, make_table
 from worldengine_rl.mining import MiningSettings, mine
 from worldengine_rl.mirror import HalfMirrored, mirrored_poses
 from worldengine_rl.policies import DrivingPolicy, load_policy
 from worldengine_rl.post_training import PostTrainSettings, make_model, post_train, save_model
 from worldengine_rl.pretraining import CloneSettings, Demonstrations, clone
 from worldengine_rl.randomness import derived_seed, seed_torch
+from worldengine_rl.results import hardware, signed, summary, write_json
+from worldengine_rl.splits import common_with_some_rare, contents_digest, split_scenarios
 from worldengine_rl.tracking import Tracker
 from worldengine_rl.worlds import PackSet, WorldFactory, WorldSettings
-
-GROUPS = ("common", "rare")  # tags that get a table of their own
 
 
 @dataclass(frozen=True)
@@ -86,7 +84,7 @@ class Run:
 
     Raises:
         WorldEngineError: The folder has a run already and ``resume`` is False, or one with other settings or other packs; or
-            rollouts are too short for an episode.
+            rollouts are too short for an episode, or worlds cannot be halved.
     """
 
     def __init__(self, settings: Settings, resume: bool = False, console: Console | None = None):
@@ -201,7 +199,8 @@ class Run:
 
     def _post_train(self, cloned: DrivingPolicy, mined: Sequence[dict]) -> None:
         settings, names = self.settings.post_training, [entry["scenario"] for entry in mined]
-        mastered = [name for name in self.train_ids if name not in set(names)] or names
+        failed = set(names)
+        mastered = [name for name in self.train_ids if name not in failed] or names
         replay = self._demonstrations(cloned).observations
         draw_from = {"action": "anchor", "autoreset_mode": AutoresetMode.SAME_STEP, "scenarios": self.train_ids}
         anchors = cloned.anchors.cpu().numpy()
@@ -271,88 +270,17 @@ class Run:
 
 
 def check_rollout(settings: Settings) -> None:
-    """Raises WorldEngineError where a rollout is shorter than an episode: no world would ever come to its horizon."""
+    """Refuses rollouts that cannot be.
+
+    Raises:
+        WorldEngineError: A rollout is shorter than an episode, so that no world would ever come to its horizon; or there are not as
+            many worlds in the mirror as others.
+    """
     horizon_s, decisions = settings.worlds.horizon_s, settings.post_training.decisions
     needed = math.ceil(horizon_s / DECISION_PERIOD_S["anchor"] - 1e-9)
     if decisions < needed:
         problem = f"an episode of {horizon_s:g} s has {needed} decisions, a rollout {decisions}"
         raise WorldEngineError(f"{problem}. Add --post-training.decisions {needed}")
     if settings.post_training.worlds < 2 or settings.post_training.worlds % 2:
-        raise WorldEngineError(f"--post-training.worlds {settings.post_training.worlds} is not even: half are driven in the mirror")
-
-
-def contents_digest(packs: PackSet) -> str:
-    """Returns the SHA-256 (hex) of what packs say of their scenarios, the hashes of their contents included."""
-    rows = [(e.id, e.split, e.tags, e.hash, e.reference) for e in packs.entries]
-    return hashlib.sha256(repr(rows).encode()).hexdigest()
-
-
-def split_scenarios(packs: PackSet, validation_share: float, seed: int) -> tuple[list[str], str, list[str]]:
-    """Returns the scenarios to train on, and name and scenarios of the part held out: the test splits, or recordings of train."""
-    train = packs.ids("train")
-    if not 0.0 <= validation_share < 1.0:
-        raise WorldEngineError(f"--validation-share {validation_share} is not at least 0 and below 1")
-    if validation_share == 0.0:
-        return train, "test", packs.ids("test")
-    recordings = sorted({packs.recording(name) for name in train})
-    order = np.random.default_rng(derived_seed(seed, "held out")).permutation(len(recordings))
-    held_out = {recordings[i] for i in order[: max(1, round(validation_share * len(recordings)))]}
-    parts = [[name for name in train if (packs.recording(name) in held_out) == wanted] for wanted in (False, True)]
-    return parts[0], "validation", parts[1]
-
-
-def common_with_some_rare(scenarios: Sequence[str], packs: PackSet, rare_share: float, seed: int) -> list[str]:
-    """Returns all scenarios that are not tagged rare, and so many drawn from the others that they make up ``rare_share``."""
-    rare = [name for name in scenarios if "rare" in packs.tags(name)]
-    others = [name for name in scenarios if "rare" not in packs.tags(name)]
-    if not others:
-        return list(scenarios)
-    count = min(len(rare), round(len(others) * rare_share / (1 - rare_share)))
-    drawn = np.random.default_rng(derived_seed(seed, "rare share")).permutation(len(rare))[:count]
-    return others + [rare[i] for i in sorted(drawn)]
-
-
-def summary(before: Evaluation, after: Evaluation, baselines: Sequence[Evaluation]) -> dict:
-    """Returns means of every policy and paired differences, for all held-out scenarios and for each group that has some."""
-    tags = {tag for record in before.records for tag in record.tags}
-    groups = {}
-    for group in ("all", *(tag for tag in GROUPS if tag in tags)):
-        rows = [e if group == "all" else e.with_tag(group) for e in (before, after, *baselines)]
-        groups[group] = {
-            "policies": {
-                e.policy: {
-                    "n": len(e.driven),
-                    "failed_to_run": {r.scenario: r.error for r in e.failed_to_run},
-                    "means": {term: asdict(e.mean(term)) for term in TERMS},
-                }
-                for e in rows
-            },
-            "post-trained minus clone": {term: asdict(rows[1].minus(rows[0], term)) for term in TERMS},
-            "where both succeed": {term: asdict(rows[1].minus(rows[0], term, successes_only=True)) for term in ("ep", "progress")},
-        }
-    return {"conditions": asdict(before.conditions), "groups": groups}
-
-
-def signed(estimate: dict) -> str:
-    """Returns a difference with its interval as text."""
-    return f"{estimate['mean']:+.3f} [{estimate['low']:+.3f}, {estimate['high']:+.3f}]"
-
-
-def hardware(threads: int) -> dict:
-    """Returns what the timings were taken on."""
-    return describe(threads) | {"gpu": None, "torch": torch.__version__}
-
-
-def write_json(file: Path, content) -> None:
-    """Writes a JSON file, whole or not at all; NaN (the mean of nothing) becomes null."""
-    part = file.with_name(file.name + ".part")
-    part.write_text(json.dumps(_without_nan(content), indent=1))
-    part.replace(file)
-
-
-def _without_nan(content):
-    if isinstance(content, dict):
-        return {key: _without_nan(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_without_nan(value) for value in content]
-    return None if isinstance(content, float) and content != content else content
+        problem = f"--post-training.worlds {settings.post_training.worlds} cannot be halved, and half are driven in the mirror"
+        raise WorldEngineError(f"{problem}. Give an even number")
