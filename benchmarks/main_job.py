@@ -26,7 +26,7 @@ from worldengine_envs.city import FAMILIES, RARE
 from worldengine_envs.envs.baselines import BASELINES
 from worldengine_rl.evaluation import Evaluation, make_console
 from worldengine_rl.pipeline import Run, Settings
-from worldengine_rl.results import GROUPS, hardware, signed, write_json
+from worldengine_rl.results import GROUPS, signed, write_json
 from worldengine_rl.statistics import crossed_mean
 
 TERMS = ("success", "pdms", "ep", "progress")
@@ -126,6 +126,7 @@ def seeds_report(folders: list[Path]) -> dict:
         "groups": groups,
         "families": families_report(folders),
         "clone": [table["clone"] for table in tables],
+        "hardware": tables[0]["hardware"],
         "wall_s_by_seed": timings,
         "wall_s_total": totals,
     }
@@ -173,7 +174,7 @@ def main() -> None:
     arguments.out.parent.mkdir(parents=True, exist_ok=True)
 
     def keep(title: str, report: dict) -> None:
-        results[title] = report | {"hardware": hardware(arguments.threads)}
+        results[title] = report
         write_json(arguments.out, results)
 
     if arguments.logs is not None:

@@ -80,6 +80,7 @@ class Draw:
         self._random = random.Random("/".join(str(k) for k in key)).random
 
     def uniform(self, low: float, high: float) -> float:
+        """A number from low up to, but not, high."""
         return low + (high - low) * self._random()
 
     def integer(self, low: int, high: int) -> int:
@@ -87,7 +88,9 @@ class Draw:
         return low + int(self._random() * (high - low + 1))
 
     def chance(self, probability: float) -> bool:
+        """True with this probability."""
         return self._random() < probability
 
     def choice(self, options):
+        """One of a sequence, all alike probable."""
         return options[int(self._random() * len(options))]

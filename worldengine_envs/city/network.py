@@ -53,12 +53,6 @@ class Road:
     forward: tuple[int, ...]  # lane rows
     backward: tuple[int, ...]
 
-    def lane_offset(self, lane: int) -> float:
-        """Offset of a lane's centre from the reference line [m], left positive."""
-        if lane in self.forward:
-            return -(self.forward.index(lane) + 0.5) * self.profile.lane_width
-        return (self.backward.index(lane) + 0.5) * self.profile.lane_width
-
 
 @dataclass(frozen=True, eq=False)
 class Arm:

@@ -29,9 +29,8 @@ def work_zone(draw: Draw, difficulty: float) -> Scene:
     speed = profile.speed_limit * draw.uniform(0.8, 1.0)
     scene = begin(street, draw, lane, draw.uniform(10.0, 50.0), speed)
     ego = scene.vehicles[0]
-    contact = (
-        draw.uniform(3.45, 3.6) - (0.4 if count > 1 else 0.1) * difficulty
-    )  # with what stands behind the cones, if the ego goes on
+    # with what stands behind the cones, if the ego goes on [s]
+    contact = draw.uniform(3.45, 3.6) - (0.4 if count > 1 else 0.1) * difficulty
     now = float(ego.s[0]) + START * STEP * speed
     where = now + FRONT_OVERHANG + speed * contact
     if where > scene.paths[ego.path].starts[2 * street.main + 1] - 45.0:
@@ -42,7 +41,7 @@ def work_zone(draw: Draw, difficulty: float) -> Scene:
         lane_beside = street.corridor[0].forward[lane - int(side)]
         _car_beside(scene, lane_beside, now, speed, difficulty)
     else:
-        _oncoming(scene, where, speed, difficulty)
+        _oncoming(scene, where, difficulty)
         lane_beside = street.corridor[-1].backward[0]
     clear = scene.paths[scene.add_path(lane_path(street.network, lane_beside))].lanes
     held = FOR_GOOD if count > 1 else length + 8.0
@@ -101,7 +100,7 @@ def _car_beside(scene: Scene, lane: int, now: float, speed: float, difficulty: f
     scene.vehicles.append(scene.script(car, [-2.0, 12.0], [v, v], at))
 
 
-def _oncoming(scene: Scene, where: float, speed: float, difficulty: float) -> None:
+def _oncoming(scene: Scene, where: float, difficulty: float) -> None:
     """Puts a car into the oncoming lane that the ego has to let pass."""
     draw = scene.draw
     car = oncoming_car(scene, scene.street.corridor[-1].backward[0], "oncoming")

@@ -48,6 +48,7 @@ class Street:
 
     @property
     def road(self) -> Road:
+        """The main road: that of the corridor on which the ego starts."""
         return self.corridor[self.main]
 
 
