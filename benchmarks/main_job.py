@@ -50,11 +50,16 @@ class Arguments:
 
 
 def run_seed(pack: tuple[str, ...], name: str, seed: int, threads: int, console) -> Path:
-    """Does one run, or what is missing of it; returns its folder."""
+    """Does one run, or what is missing of it; returns its folder.
+
+    Raises:
+        WorldEngineError: The folder holds a run with other settings, or of another version of the pack.
+    """
     settings = Settings(pack=pack, name=name, seed=seed, threads=threads, baselines=seed == 0)
     console.rule(f"{'+'.join(pack)}, seed {seed}")
+    run = Run(settings, resume=(settings.folder / "settings.json").exists(), console=console)  # refuses other settings or packs
     if not (settings.folder / "table.json").exists():
-        Run(settings, resume=(settings.folder / "settings.json").exists(), console=console).run()
+        run.run()
     return settings.folder
 
 
