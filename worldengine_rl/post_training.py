@@ -38,7 +38,7 @@ class PostTrainSettings:
     """KL per decision to the clone that the coefficient is adapted to [nats]; more allows more change."""
     kl_coef: float = 0.1
     """Coefficient of the KL term at the start."""
-    replay_coef: float = 1.5
+    replay_coef: float = 3.0
     """Weight of the KL term that keeps the policy as the clone was in what the clone learned from, mostly common driving
     (experience mixing). Without it the policy drives slower everywhere, because that helps in mined scenarios; more keeps more
     progress and gains less success."""
