@@ -31,7 +31,7 @@ OUT = Path(__file__).parent / "results" / "second_set.json"
 def build_second_set() -> None:
     """Builds the pack ``second`` from the first seed that the starter pack has not looked at."""
     starter = read_settings(STARTER / "build.toml")
-    first = 1 + max(entry.parent["seed"] for entry in Pack.open(STARTER).entries)
+    first = 1 + max(entry.recipe.seed for entry in Pack.open(STARTER).entries)
     rules = "\n".join(f"{name} = {value}" for name, value in vars(starter.acceptance).items())
     FOLDER.mkdir(parents=True, exist_ok=True)
     settings = FOLDER / "second.toml"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -23,15 +24,14 @@ COLUMNS, BORDER_PX, TITLE_PX = 4, 6, 22
 
 
 def mended(run: Path) -> list[str]:
-    """Returns held-out scenarios that only the post-trained policy survives, one of each family first."""
+    """Returns held-out scenarios that only the post-trained policy survives: one each of the families that have most of them."""
     before, after = (
         Evaluation.from_dict(json.loads((run / f"evaluation_{name}_test.json").read_text())) for name in ("clone", "post-trained")
     )
     survived = {r.scenario for r in after.driven if r.success}
     ids = sorted(r.scenario for r in before.driven if not r.success and r.scenario in survived)
-    families = [name.rsplit("_", 1)[0] for name in ids]
-    order = [families[:i].count(family) for i, family in enumerate(families)]
-    return [ids[i] for i in np.argsort(order, kind="stable")][:COLUMNS]
+    families = Counter(name.rsplit("_", 1)[0] for name in ids)
+    return [next(name for name in ids if name.startswith(family)) for family, _ in families.most_common(COLUMNS)]
 
 
 def drive(envs: DrivingVectorEnv, policy: DrivingPolicy, scenario: str, decisions: int | None = None) -> tuple[np.ndarray, int]:
