@@ -193,7 +193,7 @@ def test_render_is_a_picture_only_when_asked():
     env = DrivingEnv(PACK, render_mode="rgb_array")
     env.reset(seed=0)
     before = env.render()
-    assert before.dtype == np.uint8 and before.shape == (400, 400, 3)
+    assert before.dtype == np.uint8 and before.shape == (480, 480, 3)
     env.step(np.ones(2))
     assert (env.render() != before).any()
 
