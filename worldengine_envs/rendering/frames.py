@@ -34,7 +34,7 @@ class Frames(NamedTuple):
 
 
 class Images(NamedTuple):
-    """Images of F frames; numpy arrays, or torch tensors where the renderer keeps them on its device. What was not asked for is None."""
+    """Images of F frames: numpy arrays, or torch tensors on the renderer's device. What was not asked for is None."""
 
     rgb: np.ndarray | None  # (F, H, W, 3) uint8
     alpha: np.ndarray | None  # (F, H, W) float32 in [0, 1]

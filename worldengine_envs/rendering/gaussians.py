@@ -26,7 +26,7 @@ class Gaussians:
     @property
     def sh_degree(self) -> int:
         """Degree of the spherical harmonics, 0 to 3."""
-        return int(round(self.sh.shape[1] ** 0.5)) - 1
+        return round(self.sh.shape[1] ** 0.5) - 1
 
 
 def sh_from_rgb(rgb: np.ndarray) -> np.ndarray:
