@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from worldengine_envs.errors import DataError
@@ -13,13 +13,18 @@ from worldengine_envs.scenario.validation import validate
 class MemoryPack:
     """Scenarios in memory, with the part of ``Pack`` that environments use.
 
+    Args:
+        scenarios: Their ids are unique.
+        scenes: ``rendering.scene.GaussianScene`` by name, to which ``Scenario.gaussian_scene`` refers.
+
     Raises:
         DataError: A scenario is not valid (see ``scenario.validation``), or two have the same id.
     """
 
     name = "memory"
 
-    def __init__(self, scenarios: Sequence[Scenario]):
+    def __init__(self, scenarios: Sequence[Scenario], scenes: Mapping[str, object] | None = None):
+        self.scenes, self._hashes = dict(scenes or {}), {}
         self.entries = tuple(validate(scenario) for scenario in scenarios)
         self._rows = {scenario.id: scenario for scenario in self.entries}
         if len(self._rows) != len(self.entries):
@@ -28,6 +33,24 @@ class MemoryPack:
     def load(self, scenario_id: str) -> Scenario:
         """Returns the scenario of that id."""
         return self._rows[scenario_id]
+
+    def entry(self, scenario_id: str) -> Scenario:
+        """Returns the scenario of that id; raises DataError for an unknown one."""
+        if scenario_id not in self._rows:
+            raise DataError(f"pack {self.name!r} has no such scenario", scenario=scenario_id)
+        return self._rows[scenario_id]
+
+    def first_window(self, entry: Scenario) -> Scenario:
+        """Returns the scenario itself (see ``Pack.first_window``)."""
+        return entry
+
+    def content_hash(self, scenario_id: str) -> str:
+        """Returns the ``scenario_hash`` of one scenario, computed once."""
+        from worldengine_envs.scenario.quantise import scenario_hash
+
+        if scenario_id not in self._hashes:
+            self._hashes[scenario_id] = scenario_hash(self.entry(scenario_id))
+        return self._hashes[scenario_id]
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ import numpy as np
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.gaussians import MAX_SH_DEGREE, Gaussians
+from worldengine_envs.scenario.pack_manifest import SCENE_KINDS
 
 BACKGROUND, SKY = "background", "sky"  # the names of the nodes that are no actor
-KINDS = ("sampled", "dressed", "reconstructed")
 REPAIR = "Write it again with finite values; Gaussians that training lost can be dropped"
 
 
@@ -52,9 +52,7 @@ class GaussianScene:
     """What a place looks like. Actors without a node of their own are drawn with an asset of a library."""
 
     name: str
-    kind: (
-        str  # one of KINDS: "sampled" from the city, "dressed" (the city's surfaces on a recorded map), "reconstructed" from images
-    )
+    kind: str  # sampled from the city, dressed (the city's surfaces on a recorded map) or reconstructed from images
     nodes: Mapping[str, Node]  # BACKGROUND first, SKY where there is one, actors by their track's token
     appearances: tuple[str, ...]  # "day", "dusk", "night", or names of traversals; the first is the default
 
@@ -79,8 +77,8 @@ def validate_scene(scene: GaussianScene, file=None) -> GaussianScene:
     Raises:
         DataError: A node, an array or a name is not what it has to be; names file and field.
     """
-    if scene.kind not in KINDS:
-        raise DataError(f"{scene.kind!r} is not one of {', '.join(KINDS)}", file=file, field="kind")
+    if scene.kind not in SCENE_KINDS:
+        raise DataError(f"{scene.kind!r} is not one of {', '.join(SCENE_KINDS)}", file=file, field="kind")
     if not scene.appearances or len(set(scene.appearances)) != len(scene.appearances):
         raise DataError("must be one or more names, each once", file=file, field="appearances")
     if BACKGROUND not in scene.nodes:

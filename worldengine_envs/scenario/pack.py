@@ -11,7 +11,14 @@ from pathlib import Path
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.pack_limits import read_limited
-from worldengine_envs.scenario.pack_manifest import MANIFEST, Entry, Manifest, map_file, read_manifest, recording_file
+from worldengine_envs.scenario.pack_manifest import (
+    MANIFEST,
+    Entry,
+    Manifest,
+    map_file,
+    read_manifest,
+    recording_file,
+)
 from worldengine_envs.scenario.types import Lights, Route, Scenario, Tracks, VectorMap
 
 SEARCH_PATH = "WORLDENGINE_PACKS"  # folders of packs, or packs, separated like PATH
@@ -30,6 +37,7 @@ class Pack:
         self.manifest = manifest
         self._rows = {entry.id: entry for entry in manifest.entries}
         self._parts = _Recent(KEPT_PARTS)
+        self._first: dict[tuple, Entry] | None = None  # made when asked for
 
     @classmethod
     def open(cls, pack: str | os.PathLike) -> Pack:
@@ -82,6 +90,18 @@ class Pack:
                 f"pack {self.name!r} has no scenario {str(scenario_id)[:128]!r}", file=self.folder / MANIFEST, remedy=remedy
             )
         return entry
+
+    def first_window(self, entry: Entry) -> Entry:
+        """Returns the first scenario of the manifest with the same recording and scene: what is made from it serves them all."""
+        if entry.recording is None:
+            return entry
+        if self._first is None:
+            self._first = {(e.recording, e.gaussian_scene): e for e in reversed(self.entries)}
+        return self._first[entry.recording, entry.gaussian_scene]
+
+    def content_hash(self, scenario_id: str) -> str:
+        """Returns the ``scenario_hash`` of one scenario, as the manifest tells it."""
+        return self.entry(scenario_id).hash
 
     def select(self, split: str | None = None, tags: Iterable[str] = ()) -> tuple[Entry, ...]:
         """Returns the scenarios of one split (None = all) that carry all of the tags."""
@@ -142,7 +162,13 @@ class Pack:
 
         made = make(entry.recipe)
         return replace(
-            made, id=entry.id, split=entry.split, tags=entry.tags, reference=entry.reference, parent=entry.parent or made.parent
+            made,
+            id=entry.id,
+            split=entry.split,
+            tags=entry.tags,
+            reference=entry.reference,
+            parent=entry.parent or made.parent,
+            gaussian_scene=entry.gaussian_scene,
         )
 
     def _assemble(self, entry: Entry) -> Scenario:

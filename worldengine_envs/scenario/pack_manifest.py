@@ -15,7 +15,7 @@ from typing import NoReturn
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.pack_limits import MAX_DEPTH, MAX_FILE_BYTES, MAX_MANIFEST_BYTES, MAX_SCENARIOS, read_limited
-from worldengine_envs.scenario.recipes import FAMILY, MAX_SEED, Recipe
+from worldengine_envs.scenario.recipes import FAMILY, MAX_SEED, SCENE_MAKERS, Recipe
 from worldengine_envs.scenario.types import LOOKAHEAD_STEPS, STEP_S, Origin, ProgressReference, VehicleParameters
 
 MANIFEST = "pack.json"
@@ -27,7 +27,8 @@ VERSION = re.compile(r"[0-9A-Za-z.+-]{1,32}")
 SCENARIO_ID = re.compile(r"[A-Za-z0-9_-]{1,128}")
 LABEL = re.compile(r"[A-Za-z0-9_.:-]{1,64}")
 PART_NAME = re.compile(r"[0-9a-f]{16}")
-FILE_NAME = re.compile(r"(recordings|maps)/[0-9a-f]{16}\.safetensors")
+FILE_NAME = re.compile(r"(recordings|maps|scenes)/[0-9a-f]{16}\.safetensors")
+SCENE_KINDS = ("sampled", "dressed", "reconstructed")
 SHA256 = re.compile(r"[0-9a-f]{64}")
 HEAD = re.compile(rb'\{"sha256": "([0-9a-f]{64})",\n')
 MAX_TEXT = 256
@@ -54,6 +55,15 @@ class Recording:
 
 
 @dataclass(frozen=True, slots=True)
+class SceneInfo:
+    """Where a Gaussian scene comes from: a file of the pack, or a maker that samples it from the scenario's map."""
+
+    kind: str  # one of SCENE_KINDS; see rendering.scene
+    maker: str | None = None  # a key of recipes.SCENE_MAKERS: either this
+    part: str | None = None  # or the name of its file, see scene_file
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One scenario of a pack, as far as its manifest tells."""
 
@@ -70,7 +80,12 @@ class Entry:
     recipe: Recipe | None = None  # either this, or recording and route
     recording: str | None = None
     route: int = 0
-    gaussian_scene: str | None = None
+    gaussian_scene: str | None = None  # a key of Manifest.scenes
+
+    @property
+    def has_scene(self) -> bool:
+        """Whether cameras have something to see: a scene of the pack, or one that its recipe's maker makes."""
+        return self.gaussian_scene is not None or (self.recipe is not None and self.recipe.dataset in SCENE_MAKERS)
 
     def fits(self, horizon_s: float) -> bool:
         """Whether the horizon and the scorer's look-ahead lie inside the recording."""
@@ -88,6 +103,13 @@ class Manifest:
     entries: tuple[Entry, ...]
     recordings: dict[str, Recording] = field(default_factory=dict)
     files: dict[str, FileInfo] = field(default_factory=dict)
+    scenes: dict[str, SceneInfo] = field(default_factory=dict)
+
+    def scene(self, entry: Entry) -> SceneInfo | None:
+        """Returns where the scene of a scenario comes from, None if it has none."""
+        if entry.gaussian_scene is not None:
+            return self.scenes[entry.gaussian_scene]
+        return SceneInfo("sampled", maker=entry.recipe.dataset) if entry.has_scene else None
 
     def counts(self, what: str) -> dict[str, int]:
         """Returns scenarios by "split", "tags" or "dataset", in the order of appearance."""
@@ -154,8 +176,11 @@ def manifest_text(manifest: Manifest) -> str:
         "tags": manifest.counts("tags"),
         "files": {name: {"bytes": f.bytes, "sha256": f.sha256} for name, f in manifest.files.items()},
         "recordings": {name: _recording_json(r) for name, r in manifest.recordings.items()},
+        "scenes": {name: _scene_json(scene) for name, scene in manifest.scenes.items()},
         "scenarios": [_entry_json(e) for e in manifest.entries],
     }
+    if not manifest.scenes:
+        del content["scenes"]
     body = ",\n".join(f" {json.dumps(key)}: {_lines(value)}" for key, value in content.items()) + "\n}\n"
     return f'{{"sha256": "{hashlib.sha256(body.encode()).hexdigest()}",\n{body}'
 
@@ -183,6 +208,10 @@ def _recording_json(r: Recording) -> dict:
         "agents": r.agents,
         "steps": r.steps,
     }
+
+
+def _scene_json(scene: SceneInfo) -> dict:
+    return {"kind": scene.kind, **({"maker": scene.maker} if scene.maker else {"part": scene.part})}
 
 
 def _entry_json(e: Entry) -> dict:
@@ -267,10 +296,11 @@ class _Reader:
             for path in (recording_file(name), map_file(r.map)):
                 if path not in files:
                     self.fail(f"recordings.{name}", f"its file {path} is not listed in files")
+        scenes = self.scenes(content, files)
         rows = self.get(content, "scenarios", list, "")
         if len(rows) > MAX_SCENARIOS:
             self.fail("scenarios", f"more than {MAX_SCENARIOS}")
-        entries = tuple(self.entry(row, recordings, i) for i, row in enumerate(rows))
+        entries = tuple(self.entry(row, recordings, scenes, i) for i, row in enumerate(rows))
         if len({e.id for e in entries}) != len(entries):
             seen = set()
             twice = next(e.id for e in entries if e.id in seen or seen.add(e.id))
@@ -283,7 +313,26 @@ class _Reader:
             entries,
             recordings,
             files,
+            scenes,
         )
+
+    def scenes(self, content: dict, files: dict[str, FileInfo]) -> dict[str, SceneInfo]:
+        scenes = {}
+        for name, row in self.table(content, "scenes", SCENARIO_ID).items() if "scenes" in content else ():
+            where = f"scenes.{name}."
+            kind = self.text(row, "kind", where, LABEL)
+            if kind not in SCENE_KINDS:
+                self.fail(f"{where}kind", f"{kind!r} is not one of {', '.join(SCENE_KINDS)}")
+            if ("maker" in row) == ("part" in row):
+                self.fail(where[:-1], "must have either a maker or a part")
+            maker = self.text(row, "maker", where, LABEL) if "maker" in row else None
+            part = self.text(row, "part", where, PART_NAME) if "part" in row else None
+            if maker is not None and maker not in SCENE_MAKERS:
+                self.fail(f"{where}maker", f"nobody makes scenes called {maker!r}; known: {', '.join(SCENE_MAKERS)}")
+            if part is not None and scene_file(part) not in files:
+                self.fail(f"{where}part", f"its file {scene_file(part)} is not listed in files")
+            scenes[name] = SceneInfo(kind, maker, part)
+        return scenes
 
     def file_info(self, row: dict, where: str) -> FileInfo:
         return FileInfo(self.integer(row, "bytes", where, 0, MAX_FILE_BYTES), self.text(row, "sha256", where, SHA256))
@@ -304,7 +353,7 @@ class _Reader:
         agents, steps = self.integer(row, "agents", where, 1, 2**31), self.integer(row, "steps", where, 2, 2**31)
         return Recording(self.text(row, "map", where, PART_NAME), origin, vehicle, agents, steps)
 
-    def entry(self, row, recordings: dict[str, Recording], i: int) -> Entry:
+    def entry(self, row, recordings: dict[str, Recording], scenes: dict[str, SceneInfo], i: int) -> Entry:
         if type(row) is not dict:
             self.fail(f"scenarios[{i}]", "must be an object")
         name = self.text(row, "id", f"scenarios[{i}].", SCENARIO_ID)
@@ -318,6 +367,8 @@ class _Reader:
             "parent": self.parent(row["parent"], where) if "parent" in row else None,
             "gaussian_scene": self.text(row, "gaussian_scene", where, SCENARIO_ID) if "gaussian_scene" in row else None,
         }
+        if common["gaussian_scene"] not in (None, *scenes):
+            self.fail(f"{where}gaussian_scene", f"{common['gaussian_scene']} is not listed in scenes")
         if ("recipe" in row) == ("recording" in row):
             self.fail(where[:-1], "must have either a recipe or a recording")
         if "recipe" in row:
@@ -381,6 +432,11 @@ def recording_file(name: str) -> str:
 def map_file(name: str) -> str:
     """Returns the path of a map inside its pack."""
     return f"maps/{name}.safetensors"
+
+
+def scene_file(name: str) -> str:
+    """Returns the path of a stored Gaussian scene inside its pack."""
+    return f"scenes/{name}.safetensors"
 
 
 def _short(value) -> str:

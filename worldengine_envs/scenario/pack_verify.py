@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +11,10 @@ from pathlib import Path
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.pack import Pack
 from worldengine_envs.scenario.pack_limits import read_limited
-from worldengine_envs.scenario.pack_manifest import MANIFEST, Entry
+from worldengine_envs.scenario.pack_manifest import MANIFEST, Entry, scene_file
 from worldengine_envs.scenario.start import start_problem
+
+SCENE_DECODER = "worldengine_envs.rendering.quantised", "decode_scene"
 
 
 def verify(pack: str | os.PathLike | Pack, progress: Callable[[int, int], None] | None = None) -> list[str]:
@@ -40,6 +43,7 @@ def verify(pack: str | os.PathLike | Pack, progress: Callable[[int, int], None] 
         done += 1
         if progress:
             progress(done, total)
+    problems += _scene_problems(pack)
     return list(dict.fromkeys(problems + _straddling(pack)))  # a damaged file is told once, not for each of its windows
 
 
@@ -95,6 +99,25 @@ def _scenario_problems(pack: Pack, entry: Entry) -> list[str]:
     reason = start_problem(scenario)
     if reason is not None:
         problems.append(str(DataError(reason, **where, field="start_step", remedy="Leave this window out")))
+    return problems
+
+
+def _scene_problems(pack: Pack) -> list[str]:
+    """Stored Gaussian scenes that cannot be read, or are not of the kind that the manifest says."""
+    module, function = SCENE_DECODER
+    problems = []
+    for name, info in pack.manifest.scenes.items():
+        if info.part is None:
+            continue
+        file = scene_file(info.part)
+        try:
+            scene = getattr(importlib.import_module(module), function)(pack.read_file(file), pack.path(file))
+        except DataError as error:
+            problems.append(str(error))
+            continue
+        if scene.kind != info.kind:
+            problem = f"the scene in {file} is {scene.kind}, not {info.kind}"
+            problems.append(str(DataError(problem, file=pack.folder / MANIFEST, field=f"scenes.{name}.kind")))
     return problems
 
 

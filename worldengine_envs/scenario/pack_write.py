@@ -8,6 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from worldengine_envs.errors import DataError
@@ -19,15 +20,26 @@ from worldengine_envs.scenario.pack_manifest import (
     FileInfo,
     Manifest,
     Recording,
+    SceneInfo,
     manifest_text,
     map_file,
     read_manifest,
     recording_file,
+    scene_file,
 )
 from worldengine_envs.scenario.quantise import Digests, quantised_ego, scenario_hash
 from worldengine_envs.scenario.recipes import recipe_of
 from worldengine_envs.scenario.types import Route, Scenario
 from worldengine_envs.scenario.validation import validate
+
+
+@dataclass(frozen=True, slots=True)
+class PackedScene:
+    """A Gaussian scene as it goes into a pack: bytes, or the name of who makes it from the scenario's map when it is asked for."""
+
+    kind: str  # "sampled", "dressed" or "reconstructed"
+    maker: str | None = None  # a key of recipes.SCENE_MAKERS: either this
+    data: bytes | None = None  # or what rendering.quantised.encode_scene gave
 
 
 def write_pack(
@@ -41,6 +53,7 @@ def write_pack(
     recipes: bool = False,
     overwrite: bool = False,
     beside: Mapping[str, str] | None = None,
+    scenes: Mapping[str, PackedScene] | None = None,
 ) -> Path:
     """Writes a pack and returns its folder. Either the whole pack is there afterwards, or nothing new is.
 
@@ -54,20 +67,24 @@ def write_pack(
         recipes: Store how to make the scenarios (see ``recipes``), not their arrays.
         overwrite: Replace a pack that is there. Anything else that is there is never replaced.
         beside: Texts for people by file name, NOTES.md for example, to be put beside pack.json; names end in .md or .toml.
+        scenes: Gaussian scenes by name, to which ``Scenario.gaussian_scene`` refers; taken one by one.
 
     Raises:
-        DataError: A scenario is invalid, an id appears twice, no scenarios, or the folder exists.
+        DataError: A scenario is invalid, an id appears twice, a scene is not given, no scenarios, or the folder exists.
     """
     target = Path(path)
     _check_target(target, overwrite)
     with _made_parents(target), _temporary_folder(target) as folder:
         writer = _Writer(folder)
+        for scene_name, scene in (scenes or {}).items():
+            writer.add_scene(scene_name, scene)
         for scenario in scenarios:
             (writer.add_recipe if recipes else writer.add)(scenario)
         writer.flush()
         if not writer.entries:
             raise DataError("no scenarios to write", file=target)
-        manifest = Manifest(name, version, licence, description, tuple(writer.entries.values()), writer.recordings, writer.files)
+        entries = tuple(writer.entries.values())
+        manifest = Manifest(name, version, licence, description, entries, writer.recordings, writer.files, writer.scenes)
         (folder / MANIFEST).write_text(manifest_text(manifest), encoding="utf-8")
         for file, text in (beside or {}).items():
             (folder / file).write_text(text, encoding="utf-8")
@@ -137,10 +154,21 @@ class _Writer:
         self.entries: dict[str, Entry] = {}
         self.recordings: dict[str, Recording] = {}
         self.files: dict[str, FileInfo] = {}
+        self.scenes: dict[str, SceneInfo] = {}
         self._maps: dict[str, str] = {}  # digest to name
         self._digests = Digests()
         self._open: tuple | None = None  # key of the recording at hand
         self._windows: list[tuple[Scenario, str]] = []  # its scenarios and their hashes
+
+    def add_scene(self, name: str, scene: PackedScene) -> None:
+        """Adds a Gaussian scene; scenes of the same content are stored once."""
+        if (scene.maker is None) == (scene.data is None):
+            raise DataError("must have either a maker or data", field=f"scenes.{name}")
+        part = None
+        if scene.data is not None:
+            part = hashlib.sha256(scene.data).hexdigest()[:16]
+            self._write(scene_file(part), scene.data)
+        self.scenes[name] = SceneInfo(scene.kind, scene.maker, part)
 
     def add_recipe(self, scenario: Scenario) -> None:
         """Adds a scenario as its recipe."""
@@ -202,6 +230,9 @@ class _Writer:
         validate(scenario)
         if scenario.id in self.entries:
             raise DataError("the id appears twice", scenario=scenario.id, field="id", remedy="Ids must be unique in a pack")
+        if scenario.gaussian_scene not in (None, *self.scenes):
+            problem = f"no scene {scenario.gaussian_scene!r} was given"
+            raise DataError(problem, scenario=scenario.id, field="gaussian_scene", remedy="Hand it to write_pack(scenes=...)")
 
     def _map(self, scenario: Scenario) -> str:
         key = self._digests.of(scenario.vector_map)

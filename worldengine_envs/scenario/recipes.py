@@ -1,4 +1,4 @@
-"""Scenarios made on demand from a family and a seed. The makers are named here, never in a file."""
+"""Scenarios made on demand from a family and a seed, and their scenes. The makers are named here, never in a file."""
 
 from __future__ import annotations
 
@@ -11,6 +11,9 @@ from worldengine_envs.scenario.types import Scenario
 
 MAKERS = {"city": "worldengine_envs.city:make_scenario"}
 """Function (family, seed) -> Scenario by dataset."""
+
+SCENE_MAKERS = {"city": "worldengine_envs.city.gaussians:make_scene"}
+"""Function (scenario, detail) -> GaussianScene by name; scenarios made by a recipe of the same name have such a scene."""
 
 FAMILY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MAX_SEED = 2**63 - 1
@@ -53,5 +56,26 @@ def make(recipe: Recipe) -> Scenario:
 
     if recipe.dataset not in MAKERS:
         raise DataError(f"nobody makes {recipe.dataset[:40]!r}", field="recipe.dataset", remedy=f"Known: {', '.join(MAKERS)}")
-    module, function = MAKERS[recipe.dataset].split(":")
-    return quantised(getattr(importlib.import_module(module), function)(recipe.family, recipe.seed))
+    return quantised(_function(MAKERS[recipe.dataset])(recipe.family, recipe.seed))
+
+
+def make_scene(maker: str, scenario: Scenario, detail: float = 1.0):
+    """Returns the ``rendering.scene.GaussianScene`` that a maker gives a scenario.
+
+    Args:
+        maker: A key of SCENE_MAKERS.
+        scenario: Its map, tracks, route and lights say what there is.
+        detail: Density of Gaussians, 1 = for pictures of 320x180.
+
+    Raises:
+        DataError: Unknown maker.
+    """
+    if maker not in SCENE_MAKERS:
+        remedy = f"Known: {', '.join(SCENE_MAKERS)}"
+        raise DataError(f"nobody makes scenes called {maker[:40]!r}", scenario=scenario.id, field="scene.maker", remedy=remedy)
+    return _function(SCENE_MAKERS[maker])(scenario, detail)
+
+
+def _function(name: str):
+    module, function = name.split(":")
+    return getattr(importlib.import_module(module), function)
