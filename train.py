@@ -17,7 +17,8 @@ import tyro
 
 from worldengine_envs.errors import WorldEngineError
 from worldengine_rl.evaluation import make_console
-from worldengine_rl.pipeline import Run, Settings
+from worldengine_rl.pipeline import Run
+from worldengine_rl.run_settings import Settings
 
 
 @dataclass(frozen=True)

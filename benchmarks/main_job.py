@@ -25,8 +25,9 @@ from rich.table import Table
 from worldengine_envs.city import FAMILIES, RARE
 from worldengine_envs.envs.baselines import BASELINES
 from worldengine_rl.evaluation import Evaluation, make_console
-from worldengine_rl.pipeline import Run, Settings
+from worldengine_rl.pipeline import Run
 from worldengine_rl.results import GROUPS, signed, write_json
+from worldengine_rl.run_settings import Settings
 from worldengine_rl.statistics import crossed_mean
 
 TERMS = ("success", "pdms", "ep", "progress")

@@ -23,7 +23,7 @@ from live_worlds import Drive
 
 from worldengine_envs.envs.baselines import BASELINES
 from worldengine_envs.envs.vector_env import DrivingVectorEnv
-from worldengine_rl.policies import load_policy
+from worldengine_rl.checkpoints import load_policy
 
 TOLERANCE = 1e-9
 

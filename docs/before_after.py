@@ -17,8 +17,9 @@ from gymnasium.vector import AutoresetMode
 from PIL import Image, ImageDraw, ImageFont
 
 from worldengine_envs.envs.vector_env import DrivingVectorEnv
+from worldengine_rl.checkpoints import load_policy
 from worldengine_rl.evaluation import Evaluation
-from worldengine_rl.policies import DrivingPolicy, load_policy
+from worldengine_rl.policies import DrivingPolicy
 
 COLUMNS, BORDER_PX, TITLE_PX = 4, 6, 22
 

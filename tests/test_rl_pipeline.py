@@ -11,13 +11,14 @@ from worldengine_envs.city.maker import make_scenario
 from worldengine_envs.envs.reference import attach_reference
 from worldengine_envs.errors import DataError, WorldEngineError
 from worldengine_envs.scenario.pack_write import write_pack
+from worldengine_rl.checkpoints import load_policy
 from worldengine_rl.evaluation import Evaluation, evaluate
 from worldengine_rl.mining import MiningSettings, mine
-from worldengine_rl.pipeline import Run, Settings
-from worldengine_rl.policies import load_policy
+from worldengine_rl.pipeline import Run
 from worldengine_rl.post_training import PostTrainSettings, draw_scenarios
 from worldengine_rl.pretraining import CloneSettings
 from worldengine_rl.results import signed, write_json
+from worldengine_rl.run_settings import Settings
 from worldengine_rl.splits import common_with_some_rare, split_scenarios
 from worldengine_rl.worlds import PackSet, WorldFactory, WorldSettings
 

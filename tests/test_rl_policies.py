@@ -15,7 +15,8 @@ from stable_baselines3.common.env_util import make_vec_env
 from worldengine_envs.envs.observations import state_space
 from worldengine_envs.errors import DataError
 from worldengine_rl.br_ppo import BRPPO
-from worldengine_rl.policies import DrivingPolicy, load_policy
+from worldengine_rl.checkpoints import load_policy
+from worldengine_rl.policies import DrivingPolicy
 
 SPACE = state_space()
 AGENTS, FEATURES = SPACE["agents"].shape

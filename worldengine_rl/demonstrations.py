@@ -12,6 +12,7 @@ from worldengine_envs.envs.vector_env import DrivingVectorEnv
 from worldengine_rl.mirror import mirrored, mirrored_poses
 from worldengine_rl.pretraining import CloneSettings, Demonstrations
 from worldengine_rl.randomness import derived_seed
+from worldengine_rl.views import Views, concatenate_views
 from worldengine_rl.worlds import PackSet, drive
 
 
@@ -94,10 +95,20 @@ def collect_demonstrations(
         drive(envs, driver, scenarios, seed=derived_seed(seed, "worlds", number), on_step=keep)
         slots, targets, in_mirror, rewards = (np.concatenate([row[i] for row in rows]) for i in (0, 2, 3, 4))
         observations = {name: np.concatenate([row[1][name] for row in rows]) for name in rows[0][1]}
+        images = {name: observations.pop(name) for name in list(observations) if observations[name].dtype == np.uint8}
         returns = returns_to_go(slots, rewards)
-        parts.append(Demonstrations(observations, targets.astype(np.float32), returns, recordings[slots]))
-        parts.append(Demonstrations(mirrored(observations), in_mirror.astype(np.float32), returns, recordings[slots]))
-    return concatenate(parts)
+        plain = Demonstrations(observations, targets.astype(np.float32), returns, recordings[slots])
+        other = Demonstrations(mirrored(observations), in_mirror.astype(np.float32), returns, recordings[slots])
+        parts.append(concatenate([plain, other], _both_ways(images)))
+    return concatenate(parts, concatenate_views([part.views for part in parts]) if parts[0].views is not None else None)
+
+
+def _both_ways(images: dict[str, np.ndarray]) -> Views | None:
+    """Returns the views of decisions as they are followed by the same in the mirror; None without cameras."""
+    if not images:
+        return None
+    count = len(next(iter(images.values())))
+    return Views(images, np.tile(np.arange(count), 2), np.repeat([False, True], count))
 
 
 def returns_to_go(slots: np.ndarray, rewards: np.ndarray) -> np.ndarray:
@@ -115,11 +126,12 @@ def returns_to_go(slots: np.ndarray, rewards: np.ndarray) -> np.ndarray:
     return result
 
 
-def concatenate(parts: Sequence[Demonstrations]) -> Demonstrations:
-    """Returns all parts as one."""
+def concatenate(parts: Sequence[Demonstrations], views: Views | None = None) -> Demonstrations:
+    """Returns all parts as one, with the views given."""
     return Demonstrations(
         {name: np.concatenate([part.observations[name] for part in parts]) for name in parts[0].observations},
         np.concatenate([part.targets for part in parts]),
         np.concatenate([part.returns for part in parts]),
         np.concatenate([part.recordings for part in parts]),
+        views,
     )

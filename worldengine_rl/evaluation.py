@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 
 from worldengine_envs.envs.baselines import BASELINES, baseline
-from worldengine_rl.policies import DrivingPolicy, load_policy
+from worldengine_rl.checkpoints import load_policy
+from worldengine_rl.policies import DrivingPolicy
 from worldengine_rl.statistics import Estimate, bootstrap_mean, paired_difference
 from worldengine_rl.worlds import WorldFactory, drive
 
@@ -129,7 +130,7 @@ def evaluate(
     good = factory.prepare(scenarios)
     num_envs = max(1, min(num_envs, len(good)))
     if isinstance(policy, str) and policy in BASELINES:
-        envs = factory.make(num_envs, baseline(policy).action)
+        envs = factory.make(num_envs, action=baseline(policy).action)
         act = baseline(policy)(envs)
     else:
         learned, name = (load_policy(policy), name or Path(policy).stem) if isinstance(policy, str) else (policy, name)

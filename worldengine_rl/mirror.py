@@ -16,13 +16,25 @@ SWAPPED = {"route": (2, 3), "map": (4, 5)}
 
 
 def mirrored(observations: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Returns state observations (batch, ...) of the mirrored situations."""
-    result = {name: value.copy() for name, value in observations.items()}
+    """Returns observations (batch, ...) of the mirrored situations."""
+    images = {name: value for name, value in observations.items() if value.dtype == np.uint8}
+    result = {name: value.copy() for name, value in observations.items() if name not in images}
     for name, features in NEGATED.items():
-        result[name][..., features] *= -1.0
+        if name in result:
+            result[name][..., features] *= -1.0
     for name, (left, right) in SWAPPED.items():
-        result[name][..., [left, right]] = result[name][..., [right, left]]
-    return result
+        if name in result:
+            result[name][..., [left, right]] = result[name][..., [right, left]]
+    return result | mirrored_images(images)
+
+
+def mirrored_images(images: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Returns images (..., H, W, channels) by camera in the mirror: what the left camera sees is what the right one would see."""
+
+    def opposite(name: str) -> str:
+        return name.replace("_L", "_?").replace("_R", "_L").replace("_?", "_R")
+
+    return {opposite(name): np.ascontiguousarray(image[..., ::-1, :]) for name, image in images.items()}
 
 
 def mirrored_poses(poses: np.ndarray) -> np.ndarray:

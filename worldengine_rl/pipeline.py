@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import gc
 import json
-import math
 import os
 import time
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
@@ -18,65 +16,31 @@ from gymnasium import spaces
 from gymnasium.vector import AutoresetMode
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from stable_baselines3.common.vec_env import VecEnv
 
-from worldengine_envs.envs.actions import DECISION_PERIOD_S
 from worldengine_envs.envs.anchors import cluster, kinematic_fan, logged_plans
 from worldengine_envs.envs.baselines import BASELINES
 from worldengine_envs.envs.observations import state_space
 from worldengine_envs.envs.sb3 import SB3VecEnv
 from worldengine_envs.errors import DataError, WorldEngineError
-from worldengine_rl.demonstrations import collect_demonstrations
+from worldengine_rl.camera_policy import CameraPolicy, camera_space
+from worldengine_rl.checkpoints import load_policy
+from worldengine_rl.demonstrations import collect_demonstrations, concatenate
 from worldengine_rl.evaluation import Evaluation, evaluate, make_table
-from worldengine_rl.mining import MiningSettings, mine
+from worldengine_rl.eye import SeeingEnv
+from worldengine_rl.mining import mine
 from worldengine_rl.mirror import HalfMirrored, mirrored_poses
-from worldengine_rl.policies import DrivingPolicy, load_policy
-from worldengine_rl.post_training import PostTrainSettings, make_model, post_train, save_model
-from worldengine_rl.pretraining import CloneSettings, Demonstrations, clone
+from worldengine_rl.perception import train_eye
+from worldengine_rl.policies import DrivingPolicy
+from worldengine_rl.post_training import make_model, post_train, save_model
+from worldengine_rl.pretraining import Demonstrations, clone
 from worldengine_rl.randomness import derived_seed, seed_torch
 from worldengine_rl.results import hardware, signed, summary, write_json
+from worldengine_rl.run_settings import Settings, check_rollout
 from worldengine_rl.splits import common_with_some_rare, contents_digest, split_scenarios
 from worldengine_rl.tracking import Tracker
-from worldengine_rl.worlds import PackSet, WorldFactory, WorldSettings
-
-
-@dataclass(frozen=True)
-class Settings:
-    """Settings of a run of the whole job."""
-
-    pack: tuple[str, ...] = ("starter",)
-    """Names or folders of packs; scenarios of their train splits are trained on, those of their test splits are held out."""
-    name: str | None = None
-    """Name of the run: everything goes under runs/NAME. Default: packs and seed."""
-    seed: int = 0
-    """All randomness of the run comes from it."""
-    threads: int = 2
-    """Threads of torch and of the worlds. On a CPU, the same seed and threads give the same numbers."""
-    validation_share: float = 0.0
-    """Share of the recordings of the train splits to hold out and to evaluate on instead of the test splits: choose settings by
-    these, then train without, so that nothing is chosen by what the results are measured on."""
-    rare_share: float = 0.05
-    """Share of rare scenarios among those that the clone learns from; packs without tags "rare" are used whole."""
-    anchors: int = 256
-    """Size of the policy's vocabulary of trajectories."""
-    fan: int = 1000
-    """The vocabulary is made (k-means) from what the logged drivers did and from so many kinematic plans: braking and swerving."""
-    baselines: bool = True
-    """Whether the table has the baselines."""
-    wandb_project: str | None = None
-    """Also log to this project of Weights & Biases (pip install 'worldengine[wandb]')."""
-    encoder_width: int = 32
-    """Width of the policy's set encoders."""
-    trunk_width: int = 128
-    """Width of the policy's other layers."""
-    worlds: WorldSettings = field(default_factory=WorldSettings)
-    clone: CloneSettings = field(default_factory=CloneSettings)
-    mining: MiningSettings = field(default_factory=MiningSettings)
-    post_training: PostTrainSettings = field(default_factory=PostTrainSettings)
-
-    @property
-    def folder(self) -> Path:
-        """Where the run is kept."""
-        return Path("runs") / (self.name or f"{'+'.join(Path(pack).name for pack in self.pack)}-{self.seed}")
+from worldengine_rl.views import concatenate_views
+from worldengine_rl.worlds import PackSet, WorldFactory
 
 
 class Run:
@@ -91,6 +55,7 @@ class Run:
         self.settings, self.folder, self.console = settings, settings.folder, console or Console()
         check_rollout(settings)
         self.packs = PackSet(settings.pack)
+        self._replay: dict[str, np.ndarray] | None = None
         self._take_folder(resume)
         os.environ["WORLDENGINE_THREADS"] = str(settings.threads)
         torch.set_num_threads(settings.threads)
@@ -146,13 +111,23 @@ class Run:
         """Returns an untrained policy over anchors that are made from what the logged drivers of the training split did."""
         settings = self.settings
         seed_torch(derived_seed(settings.seed, "policy"))
-        widths = {"encoder_width": settings.encoder_width, "trunk_width": settings.trunk_width}
-        policy = DrivingPolicy(state_space(), spaces.Discrete(settings.anchors), lambda _: 0.0, **widths)
+        policy = self._untrained(spaces.Discrete(settings.anchors))
         plans = [logged_plans(self.packs.load(name), agents=False) for name in self.train_ids]
         anchors = cluster(np.concatenate([*plans, kinematic_fan(settings.fan, settings.seed)]), settings.anchors, settings.seed)
         anchors[np.abs(anchors).sum((1, 2)).argmin()] = 0.0  # one is to stand still, exactly
         policy.anchors.copy_(torch.as_tensor(anchors))
         return policy
+
+    def _untrained(self, actions: spaces.Discrete) -> DrivingPolicy:
+        settings = self.settings
+        widths = {"encoder_width": settings.encoder_width, "trunk_width": settings.trunk_width}
+        if settings.cameras is None:
+            return DrivingPolicy(state_space(), actions, lambda _: 0.0, **widths)
+        height, width = settings.image_size
+        images = {"rig": settings.cameras, "image_height": height, "image_width": width, "image_history": settings.image_history}
+        return CameraPolicy(
+            camera_space(settings.eye_features), actions, lambda _: 0.0, **images, eye_features=settings.eye_features, **widths
+        )
 
     def _clone(self) -> DrivingPolicy:
         settings, file = self.settings, self.folder / "clone.zip"
@@ -161,6 +136,9 @@ class Run:
         with self._timed("vocabulary"):
             policy = self._new_policy()
         data = self._demonstrations(policy)
+        if isinstance(policy, CameraPolicy):
+            self._train_eye(policy, data)
+            data = data.seen_by(policy)
         with self._timed("clone"), self._progress("cloning", settings.clone.max_epochs) as advance:
 
             def on_epoch(metrics: dict) -> None:
@@ -174,17 +152,50 @@ class Run:
         report = {name: getattr(progress, name) for name in ("epoch", "best_epoch", "best_loss")}
         report |= {"stopped_improving": progress.stopped_improving(settings.clone), "decisions": len(data)}
         write_json(self.folder / "clone.json", report)
-        envs = self.factory.make(1, autoreset_mode=AutoresetMode.SAME_STEP, **policy.world_arguments)
-        save_model(make_model(policy, SB3VecEnv(envs), settings.post_training, settings.seed), file)
+        envs = self.factory.make(1, autoreset_mode=AutoresetMode.SAME_STEP, **policy.training_world_arguments)
+        save_model(make_model(policy, self._learnable(policy, SB3VecEnv(envs)), settings.post_training, settings.seed), file)
+        self._replay = data.observations
         return load_policy(file)
 
     def _demonstrations(self, policy: DrivingPolicy) -> Demonstrations:
-        """Returns what the clone learns from; the same whenever it is asked for, so that it needs not be kept."""
-        settings = self.settings
-        scenarios = common_with_some_rare(self.train_ids, self.packs, settings.rare_share, settings.seed)
+        """Returns what the clone learns from; the same whenever it is asked for."""
+        scenarios = common_with_some_rare(self.train_ids, self.packs, self.settings.rare_share, self.settings.seed)
+        return self._drive_logs(policy, scenarios, self.settings.clone.rounds)
+
+    def _drive_logs(self, policy: DrivingPolicy, scenarios: Sequence[str], rounds: int) -> Demonstrations:
+        settings = replace(self.settings.clone, rounds=rounds)
         with self._timed("demonstrations"), self.console.status(f"driving {len(scenarios)} logs for demonstrations"):
-            envs = self.factory.make(min(64, len(scenarios)), **policy.world_arguments)
-            return collect_demonstrations(envs, self.packs, scenarios, settings.clone, settings.seed)
+            envs = self.factory.make(min(64, len(scenarios)), **policy.training_world_arguments)
+            return collect_demonstrations(envs, self.packs, scenarios, settings, self.settings.seed)
+
+    def _train_eye(self, policy: CameraPolicy, data: Demonstrations) -> None:
+        """Trains the policy's eye on the images of the demonstrations, and of the training scenarios that they leave out."""
+        settings, known = self.settings, set(data.recordings)
+        others = [name for name in self.train_ids if self.packs.recording(name) not in known]
+        if others and settings.perception.rounds:
+            more = self._drive_logs(policy, others, settings.perception.rounds)
+            data = concatenate([data, more], concatenate_views([data.views, more.views]))
+        with self._timed("eye"), self._progress("training the eye", settings.perception.epochs) as advance:
+
+            def on_epoch(metrics: dict) -> None:
+                self.tracker.log("perception", metrics["epoch"], metrics)
+                advance(f"validation loss {metrics['validation_occupied']:.3f}")
+
+            share, file = settings.clone.validation_share, self.folder / "eye_checkpoint.pt"
+            metrics = train_eye(policy.eye, policy.rig, data, settings.perception, share, settings.seed, file, on_epoch)
+        words = ", ".join(f"{name} {metrics[f'validation_{name}']:.3f}" for name in ("occupied", "velocity", "red"))
+        self.console.print(f"eye: {len(data)} decisions, validation losses: {words}", soft_wrap=True)
+
+    def _learnable(self, policy: DrivingPolicy, envs: VecEnv) -> VecEnv:
+        """Returns worlds as the policy learns in them: what has cameras is looked at by its eye."""
+        return SeeingEnv(envs, policy.eye) if isinstance(policy, CameraPolicy) else envs
+
+    def _replayed(self, cloned: DrivingPolicy) -> dict[str, np.ndarray]:
+        """Returns the observations at which the policy is to stay as the clone was."""
+        if self._replay is None:  # the clone was made by an earlier run
+            data = self._demonstrations(cloned)
+            self._replay = (data.seen_by(cloned) if isinstance(cloned, CameraPolicy) else data).observations
+        return self._replay
 
     def _mine(self, policy: DrivingPolicy) -> list[dict]:
         file = self.folder / "mined.json"
@@ -201,11 +212,11 @@ class Run:
         settings, names = self.settings.post_training, [entry["scenario"] for entry in mined]
         failed = set(names)
         mastered = [name for name in self.train_ids if name not in failed] or names
-        replay = self._demonstrations(cloned).observations
-        draw_from = {"action": "anchor", "autoreset_mode": AutoresetMode.SAME_STEP, "scenarios": self.train_ids}
-        anchors = cloned.anchors.cpu().numpy()
-        halves = (self.factory.make(settings.worlds // 2, anchors=a, **draw_from) for a in (anchors, mirrored_poses(anchors)))
-        envs = HalfMirrored(*(SB3VecEnv(half) for half in halves))
+        replay, arguments = self._replayed(cloned), cloned.training_world_arguments
+        draw_from = arguments | {"autoreset_mode": AutoresetMode.SAME_STEP, "scenarios": self.train_ids}
+        vocabularies = (arguments["anchors"], mirrored_poses(arguments["anchors"]))
+        halves = (self.factory.make(settings.worlds // 2, **draw_from | {"anchors": anchors}) for anchors in vocabularies)
+        envs = self._learnable(cloned, HalfMirrored(*(SB3VecEnv(half) for half in halves)))
         with self._timed("post-train"), self._progress("post-training", settings.iterations) as advance:
 
             def on_iteration(metrics: dict) -> None:
@@ -267,20 +278,3 @@ class Run:
         with Progress(*columns, console=self.console, transient=True) as progress:
             task = progress.add_task(what, total=total, word="")
             yield lambda word="": progress.update(task, advance=1, word=word)
-
-
-def check_rollout(settings: Settings) -> None:
-    """Refuses rollouts that cannot be.
-
-    Raises:
-        WorldEngineError: A rollout is shorter than an episode, so that no world would ever come to its horizon; or there are not as
-            many worlds in the mirror as others.
-    """
-    horizon_s, decisions = settings.worlds.horizon_s, settings.post_training.decisions
-    needed = math.ceil(horizon_s / DECISION_PERIOD_S["anchor"] - 1e-9)
-    if decisions < needed:
-        problem = f"an episode of {horizon_s:g} s has {needed} decisions, a rollout {decisions}"
-        raise WorldEngineError(f"{problem}. Add --post-training.decisions {needed}")
-    if settings.post_training.worlds < 2 or settings.post_training.worlds % 2:
-        problem = f"--post-training.worlds {settings.post_training.worlds} cannot be halved, and half are driven in the mirror"
-        raise WorldEngineError(f"{problem}. Give an even number")

@@ -2,13 +2,6 @@
 
 from __future__ import annotations
 
-import io
-import json
-import pickle
-import zipfile
-import zlib
-from pathlib import Path
-
 import numpy as np
 import torch
 from gymnasium import spaces
@@ -16,24 +9,9 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 from stable_baselines3.common.torch_layers import BaseFeaturesExtractor
 from torch import nn
 
-from worldengine_envs.envs.actions import POSES, action_space
-from worldengine_envs.envs.observations import state_space
-from worldengine_envs.errors import DataError
+from worldengine_envs.envs.actions import POSES
 
 MASK = "_mask"  # the set "agents" (elements, features) comes with "agents_mask" (elements,), 1 where the element exists
-MAX_CHECKPOINT_BYTES = 2**30  # of one part of a checkpoint, unpacked
-WIDTHS, MAX_WIDTH = ("encoder_width", "trunk_width"), 8192
-BROKEN_CHECKPOINT = (  # what reading a damaged or foreign file may raise
-    OSError,
-    EOFError,
-    AttributeError,  # JSON that is no object
-    KeyError,
-    ValueError,
-    RuntimeError,
-    pickle.UnpicklingError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
 CLIP = 10.0  # standardised inputs are clipped to this many standard deviations
 
 
@@ -166,8 +144,21 @@ class DrivingPolicy(ActorCriticPolicy):
         return self.action_net.anchors
 
     @property
+    def plain_arguments(self) -> dict:
+        """What ``policy_kwargs`` of a model around this policy are: plain numbers and names."""
+        return {"encoder_width": self.encoder_width, "trunk_width": self.trunk_width}
+
+    @property
     def world_arguments(self) -> dict:
-        """What worlds for this policy are made with: ``action`` and ``anchors`` of ``DrivingVectorEnv``."""
+        """What worlds for this policy are made with: keyword arguments of ``DrivingVectorEnv``."""
+        return {"observation": "state", **self._action_arguments()}
+
+    @property
+    def training_world_arguments(self) -> dict:
+        """What worlds to learn in are made with."""
+        return self.world_arguments
+
+    def _action_arguments(self) -> dict:
         if isinstance(self.action_space, spaces.Discrete):
             return {"action": "anchor", "anchors": self.anchors.cpu().numpy()}
         return {"action": {(2,): "control", (POSES, 3): "trajectory"}[self.action_space.shape]}
@@ -185,35 +176,3 @@ class DrivingPolicy(ActorCriticPolicy):
         if isinstance(self.action_space, spaces.Box):
             actions = np.clip(actions, self.action_space.low, self.action_space.high)
         return actions
-
-
-def load_policy(path: str | Path, device: str = "cpu") -> DrivingPolicy:
-    """Reads the policy of a BRPPO checkpoint (``model.save``) without running anything that the file contains.
-
-    Only the plain settings in its JSON and its tensors are read, never the pickled parts.
-
-    Raises:
-        DataError: No such checkpoint, or one made for other observations or actions.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in ("data", "policy.pth"):
-                if archive.getinfo(name).file_size > MAX_CHECKPOINT_BYTES:
-                    raise ValueError(f"{name} unpacks to more than {MAX_CHECKPOINT_BYTES} bytes")
-            settings = json.loads(archive.read("data")).get("policy_kwargs", {})
-            weights = torch.load(io.BytesIO(archive.read("policy.pth")), map_location=device, weights_only=True)
-        plain = {name: value for name, value in settings.items() if not name.startswith(":")}
-        if any(type(plain.get(name, 1)) is not int or not 1 <= plain.get(name, 1) <= MAX_WIDTH for name in WIDTHS):
-            raise ValueError(f"{' and '.join(WIDTHS)} must lie between 1 and {MAX_WIDTH}")
-    except BROKEN_CHECKPOINT as error:
-        raise DataError(f"not a checkpoint of BRPPO ({error})", file=path, remedy="Give a .zip that train.py wrote") from error
-    anchors, biases = (weights.get(f"action_net.{name}", ()) for name in ("anchors", "bias"))
-    kind = "anchor" if len(anchors) else {2: "control", 3 * POSES: "trajectory"}.get(len(biases))
-    try:
-        actions = action_space(kind, len(anchors))
-        policy = DrivingPolicy(state_space(), actions, lambda _: 0.0, **plain)
-        policy.load_state_dict(weights)
-    except (RuntimeError, TypeError, ValueError) as error:
-        remedy = "It was made by another version, or with other observations or actions"
-        raise DataError(f"the checkpoint does not fit a DrivingPolicy: {error}", file=path, remedy=remedy) from error
-    return policy.to(device).eval()

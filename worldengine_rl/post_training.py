@@ -108,7 +108,7 @@ def save_model(model: BRPPO, path: Path) -> None:
 def make_model(policy: DrivingPolicy, envs: VecEnv, settings: PostTrainSettings, seed: int) -> BRPPO:
     """Returns BR-PPO around a cloned policy, which becomes its reference."""
     model = BRPPO(
-        DrivingPolicy,
+        type(policy),
         envs,
         target_kl_ref=settings.target_kl_ref,
         kl_coef=settings.kl_coef,
@@ -120,7 +120,7 @@ def make_model(policy: DrivingPolicy, envs: VecEnv, settings: PostTrainSettings,
         batch_size=settings.batch_size,
         n_epochs=settings.epochs,
         clip_range=settings.clip_range,
-        policy_kwargs={"encoder_width": policy.encoder_width, "trunk_width": policy.trunk_width},
+        policy_kwargs=policy.plain_arguments,
         seed=seed,
         device="cpu",
     )

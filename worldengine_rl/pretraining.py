@@ -10,8 +10,11 @@ import numpy as np
 import torch
 
 from worldengine_envs.errors import DataError, WorldEngineError
+from worldengine_rl.camera_policy import CameraPolicy
+from worldengine_rl.eye import SEEN
 from worldengine_rl.policies import DrivingPolicy
 from worldengine_rl.randomness import derived_seed, seed_torch
+from worldengine_rl.views import Views
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ class Demonstrations:
     targets: np.ndarray  # (decisions, anchors) float32 probabilities
     returns: np.ndarray  # (decisions,) float32 what the driver still earned, to give the critic a start
     recordings: np.ndarray  # (decisions,) str
+    views: Views | None = None  # images of the decisions, where there are cameras
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -48,7 +52,13 @@ class Demonstrations:
     def part(self, rows: np.ndarray) -> Demonstrations:
         """Returns the given rows."""
         observations = {name: value[rows] for name, value in self.observations.items()}
-        return Demonstrations(observations, self.targets[rows], self.returns[rows], self.recordings[rows])
+        views = self.views.part(rows) if self.views is not None else None
+        return Demonstrations(observations, self.targets[rows], self.returns[rows], self.recordings[rows], views)
+
+    def seen_by(self, policy: CameraPolicy) -> Demonstrations:
+        """Returns the same decisions with what the policy's eye sees in place of images."""
+        observations = self.observations | {SEEN: self.views.seen(policy.eye)}
+        return Demonstrations(observations, self.targets, self.returns, self.recordings)
 
 
 def split_by_recording(data: Demonstrations, share: float, seed: int) -> tuple[Demonstrations, Demonstrations]:

@@ -71,6 +71,8 @@ class WorldSettings:
     """Who moves the others: log (as recorded) or idm (they react)."""
     horizon_s: float = 4.0
     """Length of an episode [s]."""
+    scene_detail: float = 0.3
+    """Detail of the scenes that cameras see; the city's have about 40,000 Gaussians at 1."""
 
 
 class WorldFactory:
@@ -87,21 +89,28 @@ class WorldFactory:
     def make(
         self,
         num_envs: int,
-        action: str = "anchor",
-        anchors: np.ndarray | None = None,
         autoreset_mode=AutoresetMode.DISABLED,
         scenarios: Sequence[str] | None = None,
+        observation: str = "state",
+        action: str = "anchor",
+        **arguments,
     ) -> DrivingVectorEnv:
-        """Returns ``num_envs`` worlds that draw from the given scenarios (None = all); ``anchors`` (n, K, 3) as the policy has."""
+        """Returns ``num_envs`` worlds that draw from the given scenarios (None = all).
+
+        ``observation`` and ``arguments`` are what the policy asks for (``world_arguments``).
+        """
+        if observation != "state":
+            arguments["scene_detail"] = self.settings.scene_detail
         envs = DrivingVectorEnv(
             self.packs,
             num_envs=num_envs,
             autoreset_mode=autoreset_mode,
             scenario=scenarios,
+            observation=observation,
             action=action,
             traffic=self.settings.traffic,
             horizon_s=self.settings.horizon_s,
-            anchors=anchors,
+            **arguments,
         )
         self._first = self._first or envs  # all over these packs share what is compiled
         return envs
