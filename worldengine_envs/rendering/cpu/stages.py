@@ -14,12 +14,17 @@ from typing import NamedTuple
 import numpy as np
 
 TILE = 32  # edge of a tile [px]
+HALF_LOG2E = 0.7213475204444817  # exp(-q / 2) = 2^(-HALF_LOG2E * q)
 FIELDS = 16  # of a splat: 64 bytes, one cache line
 
 # Columns of Splats.records
 X, Y = 0, 1  # centre on the image [px]
-A, B, C = 2, 3, 4  # log2(e) times 0.5 a, b, 0.5 c of the inverse covariance [[a, b], [b, c]] [1/px^2]
-POWER = 5  # log2 of OPACITY: alpha = min(0.99, 2^(POWER - (A dx^2 + B dx dy + C dy^2)))
+# alpha = min(0.99, 2^(POWER - u^2 - v^2)), u = ALONG * (dx - SLOPE * dy), v = ACROSS * dy: the conic as a sum of squares, which
+# loses nothing to cancellation where Gaussians are long and thin. With the blurred covariance [[xx, xy], [xy, yy]]:
+ALONG = 2  # HALF_LOG2E^0.5 * sqrt(yy / det) [1/px]
+SLOPE = 3  # xy / yy
+ACROSS = 4  # HALF_LOG2E^0.5 / sqrt(yy) [1/px]
+POWER = 5  # log2 of OPACITY
 RED, GREEN, BLUE = 6, 7, 8  # colour, clamped at 0 from below
 DEPTH = 9  # camera z [m]
 REACH_X, REACH_Y = 10, 11  # alpha < 1/255 where |dx| or |dy| is larger [px]; not rounded up
@@ -76,12 +81,11 @@ class View(NamedTuple):
 
 
 class Placed(NamedTuple):
-    """Parts that stand in one frame. A point p of a part is seen at ``matrix @ p + shift`` in the camera's frame."""
+    """Parts that stand in one frame. A point p of a part is seen at ``matrix @ (p - eye)`` in the camera's frame."""
 
     parts: np.ndarray  # (instances, PART_FIELDS) int64: addresses and sizes of the parts' arrays, see store.py
     matrices: np.ndarray  # (instances, 3, 3) float32
-    shifts: np.ndarray  # (instances, 3) float32
-    eyes: np.ndarray  # (instances, 3) float32 the camera's place in the part's frame
+    eyes: np.ndarray  # (instances, 2, 3) float32: the camera's place in the part's frame, and what rounding it has left
     axes: np.ndarray  # (instances, 3) float32 stretch of the part along its axes
     nodes: np.ndarray  # (instances,) int32
     ranks: np.ndarray  # (instances + 1,) int64 Gaussians of the instances before
