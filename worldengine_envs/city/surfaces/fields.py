@@ -1,0 +1,148 @@
+"""Maps of cells over the ground: distance from the road's edge, what covers it, what stands where (numba)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from worldengine_envs.simulation.kernels import allocating_kernel, kernel
+
+
+@kernel
+def edge_distance(field, origin, cell, xy, offsets, reach):
+    """Lowers each cell of ``field`` to the distance [m] from its centre to the nearest edge of the rings, as far as ``reach``.
+
+    Args:
+        field: (rows, columns) float32, changed in place.
+        origin: (2,) corner of the first cell [m].
+        cell: Size of a cell [m].
+        xy, offsets: Rings, (vertices, 2) and (rings + 1,).
+        reach: [m].
+    """
+    rows, columns = field.shape
+    for ring in range(len(offsets) - 1):
+        first, last = offsets[ring], offsets[ring + 1]
+        for k in range(first, last):
+            n = k + 1 if k + 1 < last else first
+            ax, ay, bx, by = xy[k, 0], xy[k, 1], xy[n, 0], xy[n, 1]
+            dx, dy = bx - ax, by - ay
+            square = dx * dx + dy * dy + 1e-12
+            low = max(0, int(np.floor((min(ay, by) - reach - origin[1]) / cell)))
+            high = min(rows - 1, int(np.floor((max(ay, by) + reach - origin[1]) / cell)))
+            for i in range(low, high + 1):
+                y = origin[1] + (i + 0.5) * cell
+                left, right = _span(ax, ay, bx, by, y, reach)
+                start = max(0, int(np.ceil((left - origin[0]) / cell - 0.5)))
+                stop = min(columns - 1, int(np.floor((right - origin[0]) / cell - 0.5)))
+                for j in range(start, stop + 1):
+                    x = origin[0] + (j + 0.5) * cell
+                    t = min(max(((x - ax) * dx + (y - ay) * dy) / square, 0.0), 1.0)
+                    ex, ey = x - ax - t * dx, y - ay - t * dy
+                    distance = np.float32(np.sqrt(ex * ex + ey * ey))
+                    if distance < field[i, j]:
+                        field[i, j] = distance
+
+
+@kernel
+def _span(ax, ay, bx, by, y, reach):
+    """Returns the range of x [m] that can be within ``reach`` of a segment on the line of this y; empty if low > high."""
+    if ay > by:
+        ax, ay, bx, by = bx, by, ax, ay
+    low, high = ay, by  # the part of the segment that is within reach of the line
+    if y - reach > low:
+        low = y - reach
+    if y + reach < high:
+        high = y + reach
+    if low > high:
+        return 1.0, 0.0
+    rise = by - ay
+    if rise < 1e-9:
+        return min(ax, bx) - reach, max(ax, bx) + reach
+    one, two = ax + (low - ay) / rise * (bx - ax), ax + (high - ay) / rise * (bx - ax)
+    return min(one, two) - reach, max(one, two) + reach
+
+
+@allocating_kernel
+def fill(grid, origin, cell, xy, offsets, values):
+    """Sets the cells whose centres lie inside a ring (even-odd rule) to its value, ring after ring."""
+    rows, columns = grid.shape
+    crossings = np.empty(256)
+    for ring in range(len(offsets) - 1):
+        first, last = offsets[ring], offsets[ring + 1]
+        lowest, highest = np.inf, -np.inf
+        for k in range(first, last):
+            lowest, highest = min(lowest, xy[k, 1]), max(highest, xy[k, 1])
+        start = max(0, int(np.ceil((lowest - origin[1]) / cell - 0.5)))
+        stop = min(rows - 1, int(np.floor((highest - origin[1]) / cell - 0.5)))
+        for i in range(start, stop + 1):
+            y = origin[1] + (i + 0.5) * cell
+            count = 0
+            for k in range(first, last):
+                n = k + 1 if k + 1 < last else first
+                if (xy[k, 1] <= y) != (xy[n, 1] <= y) and count < len(crossings):
+                    t = (y - xy[k, 1]) / (xy[n, 1] - xy[k, 1])
+                    crossings[count] = xy[k, 0] + t * (xy[n, 0] - xy[k, 0])
+                    count += 1
+            crossings[:count].sort()
+            for c in range(0, count - 1, 2):
+                left = max(0, int(np.ceil((crossings[c] - origin[0]) / cell - 0.5)))
+                right = min(columns - 1, int(np.floor((crossings[c + 1] - origin[0]) / cell - 0.5)))
+                for j in range(left, right + 1):
+                    grid[i, j] = values[ring]
+
+
+@kernel
+def is_free(edge, taken, origin, cell, x, y, cos, sin, half_length, half_width, least):
+    """Returns whether a rectangle lies on the map, at least ``least`` [m] from the road, and on no cell that is taken."""
+    rows, columns = edge.shape
+    steps, lines = int(np.ceil(2.0 * half_length / cell)), int(np.ceil(2.0 * half_width / cell))
+    for a in range(steps + 1):
+        along = half_length * (2.0 * a / max(steps, 1) - 1.0)
+        for b in range(lines + 1):
+            left = half_width * (2.0 * b / max(lines, 1) - 1.0)
+            j = int(np.floor((x + along * cos - left * sin - origin[0]) / cell))
+            i = int(np.floor((y + along * sin + left * cos - origin[1]) / cell))
+            if i < 0 or j < 0 or i >= rows or j >= columns or taken[i, j] or edge[i, j] < least:
+                return False
+    return True
+
+
+@kernel
+def take(taken, origin, cell, x, y, cos, sin, half_length, half_width):
+    """Marks the cells under a rectangle as taken."""
+    rows, columns = taken.shape
+    steps, lines = int(np.ceil(3.0 * half_length / cell)), int(np.ceil(3.0 * half_width / cell))
+    for a in range(steps + 1):
+        along = half_length * (2.0 * a / max(steps, 1) - 1.0)
+        for b in range(lines + 1):
+            left = half_width * (2.0 * b / max(lines, 1) - 1.0)
+            j = int(np.floor((x + along * cos - left * sin - origin[0]) / cell))
+            i = int(np.floor((y + along * sin + left * cos - origin[1]) / cell))
+            if 0 <= i < rows and 0 <= j < columns:
+                taken[i, j] = 1
+
+
+@kernel
+def take_tracks(taken, origin, cell, state, size, valid, margin):
+    """Marks as taken where tracks ever are: state (agents, steps, 5), size (agents, steps, 3), valid (agents, steps)."""
+    for a in range(state.shape[0]):
+        old_x, old_y = np.inf, np.inf
+        for t in range(state.shape[1]):
+            x, y = state[a, t, 0], state[a, t, 1]
+            if valid[a, t] and abs(x - old_x) + abs(y - old_y) > 0.5 * cell:
+                old_x, old_y = x, y
+                half_length, half_width = 0.5 * size[a, t, 0] + margin, 0.5 * size[a, t, 1] + margin
+                take(taken, origin, cell, x, y, np.cos(state[a, t, 2]), np.sin(state[a, t, 2]), half_length, half_width)
+
+
+@kernel
+def add_lamp(lit, origin, cell, x, y, reach, far):
+    """Adds the light of a lamp over x, y [m]: 1 under it, a quarter at ``reach`` [m], nothing from ``far`` [m] on."""
+    rows, columns = lit.shape
+    for i in range(max(0, int((y - far - origin[1]) / cell)), min(rows, int((y + far - origin[1]) / cell) + 1)):
+        for j in range(max(0, int((x - far - origin[0]) / cell)), min(columns, int((x + far - origin[0]) / cell) + 1)):
+            dx, dy = origin[0] + (j + 0.5) * cell - x, origin[1] + (i + 0.5) * cell - y
+            square = dx * dx + dy * dy
+            if square < far * far:
+                share = 1.0 / (1.0 + square / (reach * reach))
+                fade = 1.0 - square / (far * far)
+                lit[i, j] = np.float32(min(1.0, lit[i, j] + share * share * fade))

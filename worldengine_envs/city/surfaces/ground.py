@@ -1,0 +1,85 @@
+"""The ground of a street: what covers it, where the road ends, and its markings."""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+
+from worldengine_envs.city.surfaces import fields, lanes, markings
+from worldengine_envs.city.surfaces.textures import Area
+from worldengine_envs.city.surfaces.types import Ground
+from worldengine_envs.scenario.types import MapLayer, Scenario, VectorMap
+
+CELL, BIN = 0.5, 4.0  # of the area map and of the bins of stripes [m]
+MARGIN = 110.0  # of the map around where cameras will be [m]
+REACH = 12.0  # from the road, how far its distance is known [m]
+DRIVABLE = (MapLayer.DRIVABLE_AREA, MapLayer.ROADBLOCK, MapLayer.INTERSECTION, MapLayer.CARPARK_AREA)  # as in the scores
+YELLOW_SHARE = 0.6  # of maps where the line in the middle is yellow
+
+
+def map_seed(vector_map: VectorMap) -> int:
+    """Returns a number that depends on the map alone: scenarios that share a map look alike."""
+    return zlib.crc32(np.rint(vector_map.polygon_xy * 100.0).astype("<i4").tobytes())
+
+
+def camera_path(scenario: Scenario) -> np.ndarray:
+    """Returns (points, 2) x, y [m] of where the ego drove or is meant to drive, at about 1 m."""
+    tracks = scenario.tracks
+    logged = tracks.state[0, tracks.valid[0], :2]
+    if len(logged) > 1:
+        ahead = np.hypot(*np.diff(logged, axis=0).T)
+        rows = np.floor(np.concatenate(([0.0], np.cumsum(ahead))))
+        logged = logged[np.unique(rows, return_index=True)[1]]
+    return np.concatenate((logged, scenario.route.centerline[:, :2]))
+
+
+def _rings(vector_map: VectorMap, chosen: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the rings of these polygons as flat vertices and offsets."""
+    if not len(chosen):
+        return np.empty((0, 2)), np.zeros(1, np.int64)
+    rings = [vector_map.polygon(row) for row in chosen]
+    return np.concatenate(rings), np.concatenate(([0], np.cumsum([len(ring) for ring in rings])))
+
+
+def _near(vector_map: VectorMap, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Returns (polygons,) bool whether the bounds of a polygon touch a box."""
+    starts = vector_map.polygon_offsets[:-1]
+    least = np.minimum.reduceat(vector_map.polygon_xy, starts, axis=0)
+    most = np.maximum.reduceat(vector_map.polygon_xy, starts, axis=0)
+    return (least < high).all(1) & (most > low).all(1)
+
+
+def make_ground(scenario: Scenario, path: np.ndarray) -> tuple[Ground, lanes.LaneSamples]:
+    """Returns the ground around a path (points, 2) [m], lit by no lamp yet, and its lanes (connectors left out) metre by metre."""
+    m, seed = scenario.vector_map, map_seed(scenario.vector_map)
+    origin = np.floor((path.min(0) - MARGIN) / BIN) * BIN
+    bins = np.ceil((path.max(0) + MARGIN - origin) / BIN).astype(int)
+    columns, rows = (bins * round(BIN / CELL)).tolist()
+    low, high = origin, origin + bins * BIN
+    near = _near(m, low - REACH, high + REACH)
+    layer = m.polygon_layer
+
+    drivable = np.flatnonzero(np.isin(layer, DRIVABLE) & near)
+    if not len(drivable):  # a map that has but lanes
+        drivable = np.flatnonzero(np.isin(layer, (MapLayer.LANE, MapLayer.LANE_CONNECTOR)) & near)
+    order = np.array([Area.ROAD] * 7, np.uint8)
+    order[MapLayer.INTERSECTION], order[MapLayer.CARPARK_AREA] = Area.JUNCTION, Area.CARPARK
+    drivable = drivable[np.argsort(order[layer[drivable]], kind="stable")]
+    area = np.full((rows, columns), Area.GRASS if seed % 3 == 0 else Area.PAVED, np.uint8)
+    xy, offsets = _rings(m, drivable)
+    edge = np.full((rows, columns), REACH, np.float32)
+    fields.edge_distance(edge, origin, CELL, xy, offsets, REACH)
+    fields.fill(area, origin, CELL, xy, offsets, order[layer[drivable]])
+    np.negative(edge, out=edge, where=area >= Area.ROAD)
+
+    rows_of_lanes = np.flatnonzero(~m.lane_is_connector & near[m.lane_polygon]).astype(np.int32)
+    lane_at = np.full((rows, columns), -1, np.int16)
+    fields.fill(lane_at, origin, CELL, *_rings(m, m.lane_polygon[rows_of_lanes]), rows_of_lanes.astype(np.int16))
+    flat = (m.centerline, m.centerline_offsets, m.polygon_xy, m.polygon_offsets, m.lane_polygon)
+    samples = lanes.sample_lanes(rows_of_lanes, flat, edge, lane_at, origin, CELL)
+    middle = markings.YELLOW if seed % 1000 < 1000 * YELLOW_SHARE else markings.WHITE
+    stripes, colors = markings.paint(scenario, samples, np.stack((low, high)), middle)
+    bin_offsets, bin_stripes = markings.bin_stripes(stripes, origin, BIN, int(bins[1]), int(bins[0]))
+    lit = np.zeros((rows, columns), np.float32)
+    return Ground(origin, CELL, area, stripes, colors, BIN, bin_offsets, bin_stripes, int(bins[0]), edge, lit), samples
