@@ -1,4 +1,4 @@
-"""Cones, barriers, signs and boxes on the road, and traffic lights, in their own frame: x forward, z up from the middle of the box."""
+"""Cones, barriers, signs, boxes and traffic lights, in their own frame: x forward, z up from the middle of the box."""
 
 from __future__ import annotations
 

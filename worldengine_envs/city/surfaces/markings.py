@@ -42,7 +42,7 @@ def _runs_against(samples, k, start, stop):
 def line_kinds(samples, lanes, is_alone):
     """Returns (samples, 2) int8 which line there is at the left and right border of each sample.
 
-    A line between two lanes belongs to the one with the lower row, but the double line in the middle is painted once from each side.
+    A line between two lanes belongs to the one with the lower row, but the double one is painted from both sides.
 
     Args:
         samples: LaneSamples.
@@ -145,7 +145,7 @@ def stop_lines(vector_map: VectorMap, lanes: np.ndarray, samples: LaneSamples) -
 
 
 def _box(ring: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns a ring's box along its longest edge: middle (2,), direction (2,) of the longer side, half sizes (2,), longer first."""
+    """Returns a ring's box along its longest edge: middle, direction of the longer side, half sizes, longer first."""
     edges = np.roll(ring, -1, axis=0) - ring
     edge = edges[np.argmax(np.hypot(*edges.T))]
     along = edge / np.hypot(*edge)

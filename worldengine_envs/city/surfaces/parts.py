@@ -28,16 +28,23 @@ class Parts:
     def box(self, at, size, color, texture=Texture.PLAIN, *, yaw=0.0, lean=0.0, **look) -> None:
         """Adds a box, turned by ``yaw`` [rad]; its top is shifted by ``lean`` [m] along its x against its bottom."""
         cos, sin = math.cos(yaw), math.sin(yaw)
-        l, w, h = (0.5 * s for s in size)
+        half_l, half_w, half_h = (0.5 * s for s in size)
         slope = 0.5 * lean
-        linear = (l * cos, -w * sin, slope * cos, l * sin, w * cos, slope * sin, 0.0, 0.0, h)
+        linear = (half_l * cos, -half_w * sin, slope * cos, half_l * sin, half_w * cos, slope * sin, 0.0, 0.0, half_h)
         self._add(Shape.BOX, at, linear, color, texture, **look)
 
     def ellipsoid(self, at, size, color, texture=Texture.PLAIN, *, yaw=0.0, **look) -> None:
         """Adds an ellipsoid, turned by ``yaw`` [rad]."""
         cos, sin = math.cos(yaw), math.sin(yaw)
-        l, w, h = (0.5 * s for s in size)
-        self._add(Shape.ELLIPSOID, at, (l * cos, -w * sin, 0.0, l * sin, w * cos, 0.0, 0.0, 0.0, h), color, texture, **look)
+        half_l, half_w, half_h = (0.5 * s for s in size)
+        self._add(
+            Shape.ELLIPSOID,
+            at,
+            (half_l * cos, -half_w * sin, 0.0, half_l * sin, half_w * cos, 0.0, 0.0, 0.0, half_h),
+            color,
+            texture,
+            **look,
+        )
 
     def cylinder(self, at, diameter, length, color, texture=Texture.PLAIN, *, axis="z", **look) -> None:
         """Adds a round cylinder along an axis: "x", "y" or "z"."""

@@ -2,20 +2,38 @@
 
 from __future__ import annotations
 
+from random import Random
+
 import numpy as np
 
-from worldengine_envs.city.surfaces.ground import camera_path, make_ground
-from worldengine_envs.city.surfaces.parts import Parts
+from worldengine_envs.city.surfaces import roadside
+from worldengine_envs.city.surfaces.ground import camera_path, make_ground, map_seed
 from worldengine_envs.city.surfaces.types import Street
 from worldengine_envs.scenario.types import Scenario
 
+DENSE_SHARE = 0.65  # of maps with closed rows of houses; the others have gardens
+TREES_SHARE = 0.7  # of maps with rows of trees at the kerb
+
 
 def make_street_surfaces(scenario: Scenario) -> Street:
-    """Returns the street of a scenario: ground with markings, buildings, trees, lamps.
+    """Returns the street of a scenario: ground with markings, houses, trees, lamps.
 
     What is chosen at random depends on the map alone. Nothing stands on the drivable area, nor where a track of the scenario is.
     """
-    path = camera_path(scenario)
+    path, seed = camera_path(scenario), map_seed(scenario.vector_map)
     ground, samples = make_ground(scenario, path)
-    parts = Parts()
-    return Street(ground, parts.array(), np.zeros((0, 3)), path)
+    site = roadside.Site(ground, scenario.tracks)
+    character = Random(seed)
+    is_dense, has_trees = character.random() < DENSE_SHARE, character.random() < TREES_SHARE
+    lines = roadside.kerb_lines(samples, seed)
+    draws = [Random(line.seed) for line in lines]
+    for line, rng in zip(lines, draws, strict=True):  # by kind, so that houses leave room for lamps everywhere
+        roadside.add_lamps(site, line, rng)
+    for line, rng in zip(lines, draws, strict=True):
+        if has_trees:
+            roadside.add_street_trees(site, line, rng)
+        roadside.add_houses(site, line, rng, is_dense)
+    if is_dense:
+        for line, rng in zip(lines, draws, strict=True):
+            roadside.add_towers(site, line, rng)
+    return Street(ground, site.parts.array(), np.array(site.lamps).reshape(-1, 3), path)

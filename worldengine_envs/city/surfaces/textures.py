@@ -44,7 +44,7 @@ class Area(IntEnum):
     CARPARK = 4
 
 
-_GRASS, _PAVED, _JUNCTION, _CARPARK = int(Area.GRASS), int(Area.PAVED), int(Area.JUNCTION), int(Area.CARPARK)
+_PAVED, _JUNCTION, _CARPARK = int(Area.PAVED), int(Area.JUNCTION), int(Area.CARPARK)
 _FACADE, _FOLIAGE, _CABIN, _WHEEL = int(Texture.FACADE), int(Texture.FOLIAGE), int(Texture.CABIN), int(Texture.WHEEL)
 _BANDS, _CHEVRON, _HEAD, _STONE, _FENCE = (
     int(Texture.BANDS),
@@ -108,13 +108,12 @@ def ground_color(ground, x, y):
     elif d < PAVEMENT:
         r, g, b = 0.60, 0.575, 0.54
     else:
-        area = _GRASS
-        if d < far:
-            j, i = np.int64((x - ground.origin[0]) / ground.cell), np.int64((y - ground.origin[1]) / ground.cell)
-            area = ground.area[i, j]
+        rows, columns = ground.area.shape
+        j = min(max(np.int64((x - ground.origin[0]) / ground.cell), 0), columns - 1)
+        i = min(max(np.int64((y - ground.origin[1]) / ground.cell), 0), rows - 1)
         worn = 0.82 + 0.22 * patch + 0.14 * grain
         r, g, b = 0.37, 0.47, 0.25
-        if area == _PAVED:
+        if ground.area[i, j] == _PAVED:
             worn = 0.94 + 0.08 * patch + 0.04 * grain
             r, g, b = 0.535, 0.515, 0.49
     r, g, b = r * worn, g * worn, b * worn
@@ -257,7 +256,7 @@ def soft_shadow(u, v):
 
 @kernel
 def sky_color(dx, dy, dz, light):
-    """Returns r, g, b (float32) of the sky in a direction of length one: haze at the horizon, far roofs and trees, a glow at the sun."""
+    """Returns r, g, b (float32) of the sky in a direction of length one: clouds, the sun's glow, far roofs and trees."""
     up = min(max(dz, 0.0), 1.0)
     high = np.sqrt(up)
     near_sun = max(dx * light.sun_direction[0] + dy * light.sun_direction[1] + dz * light.sun_direction[2], 0.0)
