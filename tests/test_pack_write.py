@@ -32,7 +32,7 @@ def test_an_interrupt_leaves_nothing(tmp_path, error, count):
     assert tree(tmp_path) == []
 
 
-@pytest.mark.parametrize("function", ["_move_into_place", "read_manifest"])
+@pytest.mark.parametrize("function", ["new_folder._move_into_place", "pack_write.read_manifest"])
 def test_an_interrupt_at_the_end_leaves_the_old_pack(tmp_path, monkeypatch, function):
     folder = small_pack(tmp_path / "p")
     before = {name: (tmp_path / name).stat() for name in tree(tmp_path)}
@@ -40,7 +40,7 @@ def test_an_interrupt_at_the_end_leaves_the_old_pack(tmp_path, monkeypatch, func
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"worldengine_envs.scenario.pack_write.{function}", interrupt)
+    monkeypatch.setattr(f"worldengine_envs.scenario.{function}", interrupt)
     with pytest.raises(KeyboardInterrupt):
         small_pack(folder, version="2.0", overwrite=True)
     assert {name: (tmp_path / name).stat() for name in tree(tmp_path)}.keys() == before.keys()

@@ -9,7 +9,7 @@ import numpy as np
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.gaussians import MAX_SH_DEGREE, Gaussians
-from worldengine_envs.scenario.pack_manifest import SCENE_KINDS
+from worldengine_envs.scenario.pack_manifest import LABEL, SCENARIO_ID, SCENE_KINDS
 
 BACKGROUND, SKY = "background", "sky"  # the names of the nodes that are no actor
 REPAIR = "Write it again with finite values; Gaussians that training lost can be dropped"
@@ -20,7 +20,8 @@ class Node:
     """Gaussians that move as one.
 
     ``looks`` holds spherical harmonics (N, (degree + 1)^2, 3) float32 by appearance. It has all appearances of its scene, or is
-    empty: then the node looks the same in all of them, as ``gaussians.sh`` says. Degrees may differ.
+    empty: then the node looks the same in all of them, as ``gaussians.sh`` says. With looks, ``gaussians.sh`` is that of the
+    scene's first appearance. Degrees may differ.
     """
 
     gaussians: Gaussians  # background and sky in the scenario's frame; actors: x forward, y left, z up, origin at the box centre
@@ -79,8 +80,11 @@ def validate_scene(scene: GaussianScene, file=None) -> GaussianScene:
     """
     if scene.kind not in SCENE_KINDS:
         raise DataError(f"{scene.kind!r} is not one of {', '.join(SCENE_KINDS)}", file=file, field="kind")
-    if not scene.appearances or len(set(scene.appearances)) != len(scene.appearances):
-        raise DataError("must be one or more names, each once", file=file, field="appearances")
+    if not SCENARIO_ID.fullmatch(scene.name):
+        raise DataError(f"{scene.name[:80]!r} must match {SCENARIO_ID.pattern}", file=file, field="name")
+    distinct = len(set(scene.appearances)) == len(scene.appearances) > 0
+    if not distinct or not all(LABEL.fullmatch(appearance) for appearance in scene.appearances):
+        raise DataError(f"must be one or more names, each once, that match {LABEL.pattern}", file=file, field="appearances")
     if BACKGROUND not in scene.nodes:
         raise DataError(
             f"has no node {BACKGROUND!r}", file=file, field="nodes", remedy="It may hold no Gaussians, but must be there"

@@ -40,17 +40,15 @@ def encode_parts(parts: Mapping[str, Part]) -> bytes:
     Args:
         parts: By name: a key of ``PART_TYPES``; routes have a number: "route0".
     """
-    from safetensors.numpy import save
-
     tensors, dims = {}, {}
     for name, part in parts.items():
         dims[name] = part_dimensions(part)
         for field, spec in FIELDS[type(part)].items():
-            tensors[f"{name}.{field}"] = _deflate(_to_bytes(array_to_grid(getattr(part, field), spec), spec))
+            tensors[f"{name}.{field}"] = deflate(_to_bytes(array_to_grid(getattr(part, field), spec), spec))
         if type(part) in NAMES:
             field, _ = NAMES[type(part)]
-            tensors[f"{name}.{field}"] = _deflate(json.dumps(getattr(part, field)).encode())
-    return save(tensors, {METADATA: json.dumps({"format": FILE_FORMAT, "dims": dims})})  # one key: safetensors keeps no order
+            tensors[f"{name}.{field}"] = deflate(json.dumps(getattr(part, field)).encode())
+    return write_tensors(tensors, {"format": FILE_FORMAT, "dims": dims})
 
 
 def decode_parts(data: bytes, file: Path) -> dict[str, Part]:
@@ -63,13 +61,24 @@ def decode_parts(data: bytes, file: Path) -> dict[str, Part]:
     Raises:
         DataError: Names the file and the field. Nothing is allocated beyond what the file's own size accounts for.
     """
-    tensors, content = _read_safetensors(data, file)
+    tensors, content = read_tensors(data, file, FILE_FORMAT)
     dims = _read_dims(content, file)
     return {name: _decode_part(name, part_dims, tensors, file) for name, part_dims in dims.items()}
 
 
-def _read_safetensors(data: bytes, file: Path) -> tuple[dict[str, np.ndarray], dict]:
-    """Returns uint8 tensors as views into ``data``, and the metadata of this project."""
+def write_tensors(tensors: Mapping[str, np.ndarray], content: dict) -> bytes:
+    """Returns the bytes of a safetensors file with uint8 tensors and metadata of this project (an object with its "format")."""
+    from safetensors.numpy import save
+
+    return save(dict(tensors), {METADATA: json.dumps(content)})  # one key: safetensors keeps no order
+
+
+def read_tensors(data: bytes, file: Path, file_format: str) -> tuple[dict[str, np.ndarray], dict]:
+    """Returns uint8 tensors as views into ``data``, and the metadata of this project.
+
+    Raises:
+        DataError: Not safetensors of this project and format; nothing was allocated beyond the size of ``data``.
+    """
     from safetensors import SafetensorError, deserialize
 
     if len(data) < 8:
@@ -85,9 +94,9 @@ def _read_safetensors(data: bytes, file: Path) -> tuple[dict[str, np.ndarray], d
     except (ValueError, TypeError, RecursionError, SafetensorError) as error:
         raise DataError(f"not valid safetensors ({str(error)[:80]})", file=file, field="header", remedy=DAMAGED) from error
     claim = content.get("format") if isinstance(content, dict) else None
-    if claim != FILE_FORMAT:
+    if claim != file_format:
         remedy = "Write the pack again with this version of worldengine"
-        problem = f"format is {str(claim)[:40]!r}, not {FILE_FORMAT!r}"
+        problem = f"format is {str(claim)[:40]!r}, not {file_format!r}"
         raise DataError(problem, file=file, field="__metadata__.format", remedy=remedy)
     arrays = {}
     for name, tensor in tensors.items():
@@ -130,7 +139,7 @@ def _decode_part(name: str, dims: dict[str, int], tensors: Mapping[str, np.ndarr
     for field, spec in FIELDS[part_type].items():
         where = f"{name}.{field}"
         shape = tuple(dimension_of(size, dims) for size in spec.shape)
-        raw = _inflate(_tensor(tensors, where, file), _packed_size(spec, dims), file, where)
+        raw = inflate(_tensor(tensors, where, file), _packed_size(spec, dims), file, where)
         content[field] = array_from_grid(_from_bytes(raw, shape, spec), spec)
     if part_type in NAMES:
         field, dim = NAMES[part_type]
@@ -139,7 +148,7 @@ def _decode_part(name: str, dims: dict[str, int], tensors: Mapping[str, np.ndarr
 
 
 def _read_names(tensors: Mapping[str, np.ndarray], name: str, count: int, file: Path) -> tuple[str, ...]:
-    raw = _inflate(_tensor(tensors, name, file), None, file, name)
+    raw = inflate(_tensor(tensors, name, file), None, file, name)
     try:
         names = json.loads(bytes(raw))
     except (ValueError, RecursionError) as error:
@@ -177,12 +186,13 @@ def _from_bytes(raw: bytearray | bytes, shape: tuple[int, ...], spec: Field) -> 
     return np.cumsum(cells, axis=spec.difference, dtype=dtype)
 
 
-def _deflate(raw: bytes) -> np.ndarray:
+def deflate(raw: bytes) -> np.ndarray:
+    """Returns (n,) uint8 the bytes, packed by zlib."""
     return np.frombuffer(zlib.compress(raw, 9), np.uint8)
 
 
-def _inflate(packed: np.ndarray, size: int | None, file: Path, field: str) -> bytes:
-    """Returns the inflated bytes: exactly ``size``, or any number up to the limit for names."""
+def inflate(packed: np.ndarray, size: int | None, file: Path, field: str) -> bytes:
+    """Returns the inflated bytes: exactly ``size``, or any number up to the limit for names; raises DataError otherwise."""
     limit = MAX_NAMES_BYTES if size is None else size
     if size is not None and size > MAX_DEFLATE_RATIO * len(packed):
         raise DataError(f"claims {size} bytes, packed in {len(packed)}", file=file, field=field, remedy=DAMAGED)

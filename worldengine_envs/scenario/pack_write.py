@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import shutil
-import tempfile
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from worldengine_envs.errors import DataError
+from worldengine_envs.scenario.new_folder import new_folder
 from worldengine_envs.scenario.pack_codec import encode_parts
 from worldengine_envs.scenario.pack_limits import MAX_FILE_BYTES
 from worldengine_envs.scenario.pack_manifest import (
@@ -73,8 +71,7 @@ def write_pack(
         DataError: A scenario is invalid, an id appears twice, a scene is not given, no scenarios, or the folder exists.
     """
     target = Path(path)
-    _check_target(target, overwrite)
-    with _made_parents(target), _temporary_folder(target) as folder:
+    with new_folder(target, MANIFEST, "pack", overwrite) as folder:
         writer = _Writer(folder)
         for scene_name, scene in (scenes or {}).items():
             writer.add_scene(scene_name, scene)
@@ -89,61 +86,7 @@ def write_pack(
         for file, text in (beside or {}).items():
             (folder / file).write_text(text, encoding="utf-8")
         read_manifest(folder)  # what was given (name, licence, parents) must be readable
-        _move_into_place(folder, target)
     return target
-
-
-def _check_target(target: Path, overwrite: bool) -> None:
-    if not target.exists() and not target.is_symlink():
-        return
-    if not (target / MANIFEST).is_file():
-        raise DataError("exists and is no pack", file=target, remedy="Choose another folder")
-    if not overwrite:
-        raise DataError("exists", file=target, remedy="Choose another folder, or remove it first (in Python: overwrite=True)")
-
-
-def _move_into_place(folder: Path, target: Path) -> None:
-    if not target.exists():
-        folder.rename(target)
-        return
-    old = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}.")) / "old"
-    try:
-        target.rename(old)
-        folder.rename(target)
-    except BaseException:
-        if old.exists():
-            old.rename(target)  # if not even this succeeds, the old pack stays where it is
-        old.parent.rmdir()
-        raise
-    shutil.rmtree(old.parent)
-
-
-@contextlib.contextmanager
-def _made_parents(target: Path) -> Iterator[None]:
-    """Makes the parents of a folder, and removes those it made if the body fails."""
-    missing = [p for p in target.parents if not p.exists()]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        for parent in missing:
-            with contextlib.suppress(OSError):  # not empty: somebody else uses it by now
-                parent.rmdir()
-        raise
-
-
-@contextlib.contextmanager
-def _temporary_folder(target: Path) -> Iterator[Path]:
-    """Gives a new hidden folder beside ``target`` with the usual permissions, and removes it if it is still there at the end."""
-    folder = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
-    try:
-        umask = os.umask(0)
-        os.umask(umask)
-        folder.chmod(0o777 & ~umask)
-        yield folder
-    finally:
-        if folder.exists():
-            shutil.rmtree(folder)
 
 
 class _Writer:
