@@ -108,7 +108,8 @@ def test_perfect_tracking_reaches_the_poses():
 @pytest.mark.parametrize(
     ("settings", "field"),
     [
-        ({"observation": "camera"}, "observation"),
+        ({"observation": "camera"}, "no Gaussian scene"),
+        ({"observation": "lidar"}, "observation"),
         ({"image_size": (90, 160)}, "image_size"),
         ({"renderer": "gsplat"}, "renderer"),
         ({"traffic": "behavior"}, "traffic"),

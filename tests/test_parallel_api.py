@@ -122,7 +122,7 @@ def test_wrong_calls_are_refused():
         DrivingParallelEnv(LEAD, max_agents=0)
     with pytest.raises(DataError, match="not among"):
         env.reset(options={"scenario": "crowd"})
-    with pytest.raises(DataError, match="observation"):
+    with pytest.raises(DataError, match="no Gaussian scene"):
         DrivingParallelEnv(LEAD, observation="camera")
     anchors = DrivingParallelEnv(LEAD, action="anchor")
     anchors.reset(seed=0)

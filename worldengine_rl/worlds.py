@@ -41,6 +41,10 @@ class PackSet:
             self._loaded[scenario_id] = self._pack[scenario_id].load(scenario_id)
         return self._loaded[scenario_id]
 
+    def pack_of(self, scenario_id: str):
+        """Returns the pack that a scenario is from."""
+        return self._pack[scenario_id]
+
     def recording(self, scenario_id: str) -> str:
         """Returns the name of the recording that a scenario was cut from; a made one is its own recording."""
         return getattr(self._entry[scenario_id], "recording", None) or scenario_id

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -18,7 +18,7 @@ from worldengine_envs.envs.actions import (
     scaled_command,
 )
 from worldengine_envs.envs.library import library
-from worldengine_envs.envs.observations import make_observation, write_observation
+from worldengine_envs.envs.observations import SHAPES, make_observation, write_observation
 from worldengine_envs.envs.selection import Selection
 from worldengine_envs.scenario.types import STEP_S, Scenario
 from worldengine_envs.scoring.live import has_failed, live_reset, live_update, make_live_score
@@ -28,6 +28,10 @@ from worldengine_envs.simulation.kernels import announce_compiling, kernel
 from worldengine_envs.simulation.threads import run_over_worlds
 from worldengine_envs.simulation.tracker import curvature_profile, lqr_command, velocity_profile
 from worldengine_envs.simulation.world import make_worlds, move_ego, reset_world, step_world
+
+if TYPE_CHECKING:
+    from worldengine_envs.envs.camera_observations import CameraObserver
+    from worldengine_envs.envs.camera_settings import CameraSettings
 
 MAX_ACTION = float(np.finfo(np.float32).max)  # spaces are float32; what is larger would overflow in the tracker
 
@@ -159,6 +163,8 @@ class WorldBatch:
         self.worlds = make_worlds(w, 1, self.horizon_steps)
         self.score = make_live_score(w, 1, self.horizon_steps)
         self.observation = make_observation(w)
+        self.keys: tuple[str, ...] = tuple(SHAPES)  # of the state that is observed
+        self.cameras: CameraObserver | None = None
         self.decisions = Decisions(
             kind=kind,
             perfect=bool(perfect),
@@ -179,6 +185,23 @@ class WorldBatch:
             terminated=np.zeros(w, np.bool_),
             truncated=np.zeros(w, np.bool_),
         )
+
+    def see(self, settings: CameraSettings) -> None:
+        """Lets worlds be seen by cameras from the next start on."""
+        from worldengine_envs.envs.camera_observations import CameraObserver
+
+        self.cameras = CameraObserver(settings, self)
+
+    def look(self, worlds: np.ndarray) -> None:
+        """Draws what worlds (n,) look like now; once after each start and each decision."""
+        if self.cameras is not None:
+            self.cameras.look(worlds)
+
+    @property
+    def observed(self) -> dict[str, np.ndarray]:
+        """What all worlds observe, (W, ...) by name: images, then state. Overwritten by what comes next."""
+        images = {} if self.cameras is None else self.cameras.images
+        return images | {name: getattr(self.observation, name) for name in self.keys}
 
     @property
     def bank(self) -> ScenarioBank:
@@ -216,6 +239,8 @@ class WorldBatch:
         d.active[worlds] = True
         d.row[worlds] = [self.library.row(name) for name in ids]
         run_over_worlds(begin_worlds, self.num_worlds, *self.arguments)
+        if self.cameras is not None:
+            self.cameras.begin(worlds)
 
     def drive(self, active: np.ndarray | bool, actions: np.ndarray) -> None:
         """Carries out the actions (W, ...) in the active worlds (W,); results are in ``decisions`` and ``observation``.

@@ -9,8 +9,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import EzPickle
 
-from worldengine_envs.envs.infos import end_info, score_info
-from worldengine_envs.envs.observations import SHAPES, state_space
+from worldengine_envs.envs.infos import end_info, score_info, start_info
 from worldengine_envs.envs.settings import EnvironmentSettings
 
 _WORLD = np.zeros(1, np.int64)
@@ -31,7 +30,7 @@ class DrivingEnv(gym.Env, EzPickle):
         self.settings = EnvironmentSettings(pack, **settings)
         self.render_mode = self.settings.render_mode
         self.batch = self.settings.make_batch(1)
-        self.observation_space = state_space()
+        self.observation_space = self.settings.observation_space(self.batch)
         self.action_space = self.settings.single_action_space(self.batch)
         self.metadata = {**self.metadata, "render_fps": round(10 / self.settings.substeps) or 1}
         self._running = self._begun = False
@@ -64,8 +63,9 @@ class DrivingEnv(gym.Env, EzPickle):
         pinned = (options or {}).get("scenario")
         name = selection.check(pinned) if pinned is not None else selection.ids[self.np_random.integers(len(selection.ids))]
         self.batch.begin(_WORLD, [name])
+        self.batch.look(_WORLD)
         self._running = self._begun = True
-        return self._observation(), {"scenario": name}
+        return self._observation(), start_info(self.batch, 0)
 
     def step(self, action) -> tuple[dict, float, bool, bool, dict]:
         """Drives until the next decision.
@@ -78,6 +78,7 @@ class DrivingEnv(gym.Env, EzPickle):
             raise ResetNeeded("the episode is over (or none was begun): call reset()")
         batch = self.batch
         batch.drive(True, np.asarray(action)[None])
+        batch.look(_WORLD)
         d = batch.decisions
         terminated, truncated = bool(d.terminated[0]), bool(d.truncated[0])
         info = score_info(batch, 0)
@@ -100,5 +101,4 @@ class DrivingEnv(gym.Env, EzPickle):
         return self.photographer.picture(0)
 
     def _observation(self) -> dict[str, np.ndarray]:
-        observation = self.batch.observation
-        return {name: getattr(observation, name)[0].copy() for name in SHAPES}
+        return {name: array[0].copy() for name, array in self.batch.observed.items()}

@@ -9,6 +9,18 @@ from worldengine_envs.scoring.live import INFRACTION_NAMES
 TERMS = ("pdms", "nc", "dac", "ttc", "ep", "comfort")
 
 
+def start_info(batch: WorldBatch, w: int) -> dict:
+    """Returns what world ``w`` was started in.
+
+    scenario: its id. With cameras also borrowed_assets: how many of its agents are drawn with a model of the library, since the
+    scene has none of their own.
+    """
+    info = {"scenario": batch.scenario_of(w).id}
+    if batch.cameras is not None:
+        info["borrowed_assets"] = int(batch.cameras.borrowed[w])
+    return info
+
+
 def score_info(batch: WorldBatch, w: int) -> dict:
     """Returns the score of world ``w``'s motion so far by term."""
     return {name: float(getattr(batch.score, name)[w]) for name in TERMS}

@@ -127,6 +127,8 @@ class AgentBatch(WorldBatch):
         self.tasks = self.tasks_of(scenario_id)
         self.scenario_row = self.library.row(scenario_id)
         begin_agents(self.library.arrays[0], self.master, self.scenario_row, self.tasks.rows, *self.arguments)
+        if self.cameras is not None:
+            self.cameras.begin(np.arange(len(self.tasks.rows)))
 
     def drive_agents(self, active: np.ndarray, actions: np.ndarray) -> None:
         """Carries out the actions (W, ...) of the active agents (W,) bool; results are in ``decisions`` and ``observation``.

@@ -10,10 +10,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils import EzPickle, seeding
 from pettingzoo import ParallelEnv
 
-from worldengine_envs.envs.actions import ACTION_KINDS
-from worldengine_envs.envs.anchors import load_vocabulary
 from worldengine_envs.envs.infos import TERMS, end_info
-from worldengine_envs.envs.observations import SHAPES, state_space
 from worldengine_envs.envs.parallel_batch import AgentBatch
 from worldengine_envs.envs.settings import EnvironmentSettings
 from worldengine_envs.errors import DataError
@@ -51,14 +48,12 @@ class DrivingParallelEnv(ParallelEnv, EzPickle):
         self.settings = s = EnvironmentSettings(pack, **settings)
         self.render_mode = s.render_mode
         self.metadata = {**self.metadata, "render_fps": round(10 / s.substeps) or 1}
-        kind, vocabulary = ACTION_KINDS[s.action], load_vocabulary(s.anchors) if s.action == "anchor" else None
-        self.batch = AgentBatch(
-            s.selection(), max_agents, s.horizon_s, s.traffic, kind, s.substeps, s.tracker == "perfect", vocabulary
-        )
+        self.batch: AgentBatch = s.make_batch(max_agents, AgentBatch)
         self.possible_agents = self._names()
         self.agents: list[str] = []
+        self.borrowed_assets: dict[str, int] = {}
         self.scenario_id, self.tracks = "", {}  # of the present episode: the scenario's id, the token of each agent's track
-        self._observation_spaces = {name: state_space() for name in self.possible_agents}
+        self._observation_spaces = {name: s.observation_space(self.batch) for name in self.possible_agents}
         self._action_spaces = {name: s.single_action_space(self.batch) for name in self.possible_agents}
         self._row = {name: i for i, name in enumerate(self.possible_agents)}
         self._generator: np.random.Generator | None = None
@@ -103,7 +98,8 @@ class DrivingParallelEnv(ParallelEnv, EzPickle):
         """Starts an episode; options: {"scenario": id}.
 
         Returns:
-            Observations and (empty) infos by agent; ``scenario_id`` and ``tracks`` tell what was drawn.
+            Observations and (empty) infos by agent; ``scenario_id`` and ``tracks`` tell what was drawn, ``borrowed_assets`` how
+            many in each agent's world are seen as models of the library, since the scene has none of their own.
 
         Raises:
             DataError: The scenario of that id was not chosen or cannot be read.
@@ -117,6 +113,9 @@ class DrivingParallelEnv(ParallelEnv, EzPickle):
         rows, tokens = self.batch.tasks.rows, self.batch.scenario_of(0).tracks.tokens
         self.agents = self.possible_agents[: len(rows)]
         self.scenario_id, self.tracks = name, {agent: tokens[row] for agent, row in zip(self.agents, rows, strict=True)}
+        self.batch.look(np.arange(len(rows)))
+        if self.batch.cameras is not None:
+            self.borrowed_assets = dict(zip(self.agents, self.batch.cameras.borrowed.tolist(), strict=False))
         # empty, since libraries make arrays of what they find here, of one kind for all steps
         return self._observations(self.agents), {agent: {} for agent in self.agents}
 
@@ -141,6 +140,7 @@ class DrivingParallelEnv(ParallelEnv, EzPickle):
         self.batch.drive_agents(active, self._actions)
         reward, terminated, truncated = d.reward.tolist(), d.terminated.tolist(), d.truncated.tolist()
         rows = [self._row[agent] for agent in agents]
+        self.batch.look(np.array(rows))
         over = [terminated[i] or truncated[i] for i in rows]
         self.agents = [agent for agent, left in zip(agents, over, strict=True) if not left]
         return (
@@ -182,7 +182,7 @@ class DrivingParallelEnv(ParallelEnv, EzPickle):
 
     def _observations(self, agents: list[str]) -> dict[str, dict[str, np.ndarray]]:
         """Returns observations by agent: parts of arrays that are new at each step."""
-        new = {name: getattr(self.batch.observation, name).copy() for name in SHAPES}
+        new = {name: array.copy() for name, array in self.batch.observed.items()}
         rows = self._row
         return {agent: {name: array[rows[agent]] for name, array in new.items()} for agent in agents}
 

@@ -81,9 +81,11 @@ def drive_agents(bank, master, rows, own, views, score, tables, d, observation):
         _step(bank, master, rows, own, views, d, k)
         driving = False
         for i in range(n):
+            if d.terminated[i]:
+                continue  # until the next decision its view stays as it was when it failed
             views.step[i] = master.step[0]
             _look(master, views, i, rows[i], num_agents)
-            if d.active[i] and not d.terminated[i]:
+            if d.active[i]:
                 d.reward[i] += live_update(own, views, score, i, views.step[i] == horizon)
                 d.terminated[i] = has_failed(score, i)
                 if d.terminated[i]:

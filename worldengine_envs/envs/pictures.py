@@ -54,7 +54,7 @@ class Photographer:
         now = Snapshot(
             scenario=scenario,
             step=step,
-            ego=worlds.ego[w].copy(),
+            ego=worlds.ego_history[w, step].copy(),
             agents=worlds.agents[w, :rows].copy(),
             agent_size=worlds.agent_size[w, :rows].copy(),
             present=worlds.present[w, :rows].copy(),

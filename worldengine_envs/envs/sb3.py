@@ -34,7 +34,7 @@ class SB3VecEnv(VecEnv):
         """Starts episodes in all worlds with the seeds and options set before; returns observations."""
         seeds = self._seeds if any(seed is not None for seed in self._seeds) else None
         observations, infos = self.envs.reset(seed=seeds, options=self._options[0] or None)
-        self.reset_infos = [{"scenario": name} for name in infos["scenario"]]
+        self.reset_infos = self._list(infos, np.ones(self.num_envs, np.bool_))
         self._reset_seeds()
         self._reset_options()
         return observations
@@ -49,12 +49,12 @@ class SB3VecEnv(VecEnv):
         done = terminated | truncated
         listed = self._list(infos, ~done)
         if done.any():
-            final = self._list(infos["final_info"], done)
+            final, began = self._list(infos["final_info"], done), self._list(infos, done)
             for w in np.flatnonzero(done):
                 listed[w] = final[w]
                 listed[w]["terminal_observation"] = infos["final_obs"][w]
                 listed[w]["TimeLimit.truncated"] = bool(truncated[w]) and not self.horizon_is_end
-                self.reset_infos[w] = {"scenario": infos["scenario"][w]}
+                self.reset_infos[w] = began[w]
         return observations, rewards.astype(np.float32), done, listed
 
     def _list(self, infos: dict, worlds: np.ndarray) -> list[dict]:

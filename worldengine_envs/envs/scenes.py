@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 
-from worldengine_envs.envs.selection import MemoryPack
+from worldengine_envs.envs.selection import MemoryPack, Selection
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.scene import GaussianScene
 from worldengine_envs.scenario.pack_manifest import Entry, SceneInfo, scene_file
@@ -52,6 +52,24 @@ def scene_info(pack, entry: Entry | Scenario) -> SceneInfo | None:
     return SceneInfo("sampled", maker=entry.origin.dataset) if entry.origin.dataset in SCENE_MAKERS else None
 
 
+def check_scenes(selection: Selection) -> None:
+    """Raises DataError where a scenario has no scene for cameras to look at."""
+    for name in selection.ids:
+        pack = _home(selection.pack, name)
+        if scene_info(pack, pack.entry(name)) is None:
+            raise _unseen(pack, name)
+
+
+def _home(pack, scenario_id: str):
+    """Returns the pack that a scenario is from: the pack itself, or one of a set of packs."""
+    return pack.pack_of(scenario_id) if hasattr(pack, "pack_of") else pack
+
+
+def _unseen(pack, scenario_id: str) -> DataError:
+    file = getattr(pack, "folder", None)
+    return DataError("it has no Gaussian scene", file=file, scenario=scenario_id, field="gaussian_scene", remedy=UNSEEN)
+
+
 def default_observation(pack, entries=None) -> str:
     """Returns "camera" where every one of these entries (all of the pack) has a scene, else "state"."""
     return "camera" if all(scene_info(pack, e) is not None for e in (pack.entries if entries is None else entries)) else "state"
@@ -77,7 +95,7 @@ def scene_of(pack, scenario: str | Scenario, detail: float = 1.0) -> GaussianSce
     Raises:
         DataError: The scenario is unknown or has no scene, or the scene's file is damaged or hostile.
     """
-    key, make = _source(pack, scenario if isinstance(scenario, str) else scenario.id, detail)
+    key, make = _source(pack, scenario if isinstance(scenario, str) else scenario.id, detail, scenario)
     return _recent.get(key, make)
 
 
@@ -102,16 +120,18 @@ def appearance_of(scene: GaussianScene, scenario_id: str, asked: str | None = No
     return own if own in scene.appearances else scene.appearances[0]
 
 
-def _source(pack, scenario_id: str, detail: float) -> tuple[str, Callable[[], GaussianScene]]:
-    """Returns the key of a scene and the function that reads or makes it."""
+def _source(pack, scenario_id: str, detail: float, loaded=None) -> tuple[str, Callable[[], GaussianScene]]:
+    """Returns the key of a scene and the function that reads or makes it, from the scenario if that is at hand."""
+    pack = _home(pack, scenario_id)
     entry = pack.entry(scenario_id)
     info = scene_info(pack, entry)
     if info is None:
-        file = getattr(pack, "folder", None)
-        raise DataError("it has no Gaussian scene", file=file, scenario=scenario_id, field="gaussian_scene", remedy=UNSEEN)
+        raise _unseen(pack, scenario_id)
     if info.maker is not None:
         shown = pack.first_window(entry)
-        return f"{info.maker}:{info.kind}:{pack.content_hash(shown.id)}:{detail:g}", lambda: _make(pack, info, shown.id, detail)
+        return f"{info.maker}:{info.kind}:{pack.content_hash(shown.id)}:{detail:g}", lambda: _make(
+            info, loaded if shown.id == getattr(loaded, "id", None) else pack.load(shown.id), detail
+        )
     if isinstance(pack, MemoryPack):
         scene = pack.scenes[entry.gaussian_scene]
         return f"memory:{id(scene)}", lambda: scene
@@ -119,8 +139,8 @@ def _source(pack, scenario_id: str, detail: float) -> tuple[str, Callable[[], Ga
     return pack.manifest.files[name].sha256, lambda: _read(pack, name)
 
 
-def _make(pack, info: SceneInfo, scenario_id: str, detail: float) -> GaussianScene:
-    return replace(make_scene(info.maker, pack.load(scenario_id), detail), kind=info.kind)
+def _make(info: SceneInfo, scenario: Scenario, detail: float) -> GaussianScene:
+    return replace(make_scene(info.maker, scenario, detail), kind=info.kind)
 
 
 def _read(pack, name: str) -> GaussianScene:

@@ -8,15 +8,23 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from gymnasium import spaces
 
 from worldengine_envs.envs.actions import ACTION_KINDS, DECISION_PERIOD_S, action_space
 from worldengine_envs.envs.anchors import load_vocabulary
 from worldengine_envs.envs.batch import WorldBatch
+from worldengine_envs.envs.camera_settings import HISTORY_PERIOD_S, IMAGE_SIZE, CameraSettings
+from worldengine_envs.envs.observations import SHAPES, state_space
 from worldengine_envs.envs.selection import Selection, select
 from worldengine_envs.errors import DataError
+from worldengine_envs.rendering.renderer import RENDERERS
 from worldengine_envs.scenario.types import STEP_S
 
 RENDER_MODES = (None, "rgb_array")
+OBSERVATIONS = ("state", "camera", "camera+state")
+CAMERA_KEYS = ("ego", "route")  # of the state that a camera observation has too
+CAMERA_ARGUMENTS = ("cameras", "image_size", "renderer", "device", "appearance", "image_history", "scene_detail")
+MAX_SIDE, MAX_HISTORY = 4096, 16
 
 
 @dataclass(frozen=True)
@@ -28,7 +36,7 @@ class EnvironmentSettings:
         scenario: Id or ids to choose from; None = all of the pack.
         split: Only scenarios of this split.
         tags: Only scenarios that carry all of these (or this one).
-        observation: "state".
+        observation: "state" (arrays), "camera" (images, own motion and route) or "camera+state".
         action: "control", "trajectory" or "anchor".
         traffic: "log", "idm", or a mapping from track token to one of them ("*" = all others).
         decision_period_s: Time between decisions [s], a multiple of 0.1; None = 0.1 for `control`, 0.5 for the others.
@@ -36,7 +44,13 @@ class EnvironmentSettings:
         tracker: "lqr" (with the kinematic bicycle) or "perfect" (plans are followed exactly).
         anchors: Vocabulary of `anchor`: an .npy file or poses (n, K, 3); None = the one that ships.
         render_mode: None or "rgb_array".
-        cameras, image_size, renderer, device: Of camera observations.
+        cameras: Name of a rig ("front", "front3", "surround8"; "log" = the one of the scenario's log) or names of cameras; None =
+            "front". With observation="state" it says what pictures of render_mode="rgb_array" show beside the bird's eye.
+        image_size: Height and width of the images [px]; None = (72, 128).
+        renderer, device: See ``rendering.renderer.make_renderer``.
+        appearance: "day", "dusk", "night" or another one of the scene; None = the scenario's own.
+        image_history: How many images, 0.5 s apart, are stacked along the channels, oldest first.
+        scene_detail: Density of Gaussians in sampled scenes, 1 = for images of 320x180.
 
     Raises:
         DataError: An argument is not what it has to be.
@@ -54,10 +68,13 @@ class EnvironmentSettings:
     tracker: str = "lqr"
     anchors: str | os.PathLike | np.ndarray | None = None
     render_mode: str | None = None
-    cameras: Iterable[str] | None = None
+    cameras: str | Iterable[str] | None = None
     image_size: tuple[int, int] | None = None
     renderer: str = "auto"
     device: str | None = None
+    appearance: str | None = None
+    image_history: int = 1
+    scene_detail: float = 1.0
 
     def __post_init__(self):
         self._check_observation()
@@ -73,20 +90,28 @@ class EnvironmentSettings:
                 raise DataError(f"{seconds!r} is not a positive multiple of {STEP_S} s", field=name)
         if self.action != "control" and self.substeps * STEP_S > 4.0:
             raise DataError(f"{self.decision_period_s} s is longer than a plan of 4 s", field="decision_period_s")
+        self._check_history()
 
     def _check_observation(self) -> None:
-        _choice("observation", self.observation, ("state", "camera", "camera+state"))
-        asked = {"cameras": self.cameras, "image_size": self.image_size, "device": self.device}
-        given = [name for name, value in asked.items() if value is not None]
-        if self.renderer != "auto":
-            given.append("renderer")
-        if self.observation != "state" or given:
-            field = given[0] if self.observation == "state" else "observation"
-            raise DataError(
-                "cameras are drawn from a Gaussian scene, and no scenario has one in this version",
-                field=field,
-                remedy='Use observation="state"; `worldengine reconstruct` will make scenes from camera logs',
-            )
+        _choice("observation", self.observation, OBSERVATIONS)
+        _choice("renderer", self.renderer, RENDERERS)
+        for name in CAMERA_ARGUMENTS:
+            if not self.has_cameras and getattr(self, name) != getattr(EnvironmentSettings, name):
+                remedy = 'Use observation="camera", or render_mode="rgb_array" with cameras for pictures'
+                raise DataError('there are no cameras with observation="state"', field=name, remedy=remedy)
+        if self.image_size is not None:
+            sides = tuple(self.image_size) if isinstance(self.image_size, tuple | list) else ()
+            if len(sides) != 2 or not all(isinstance(n, int | np.integer) and 1 <= n <= MAX_SIDE for n in sides):
+                raise DataError(f"{self.image_size!r} is not a height and a width in 1..{MAX_SIDE}", field="image_size")
+        if not (isinstance(self.image_history, int) and 1 <= self.image_history <= MAX_HISTORY):
+            raise DataError(f"{self.image_history!r} is not in 1..{MAX_HISTORY}", field="image_history")
+        if not 0.0 < self.scene_detail <= 10.0:
+            raise DataError(f"{self.scene_detail!r} is not in (0, 10]", field="scene_detail")
+
+    def _check_history(self) -> None:
+        if self.image_history > 1 and round(HISTORY_PERIOD_S / STEP_S) % self.substeps:
+            problem = f"images {HISTORY_PERIOD_S} s apart do not fit decisions every {self.substeps * STEP_S:g} s"
+            raise DataError(problem, field="image_history", remedy="Use image_history=1 or another decision_period_s")
 
     def _check_traffic(self) -> None:
         modes = [self.traffic] if isinstance(self.traffic, str) else list(self.traffic.values())
@@ -100,19 +125,52 @@ class EnvironmentSettings:
             _choice("traffic", mode, ("log", "idm"))
 
     @property
+    def has_cameras(self) -> bool:
+        """Whether anything is drawn from Gaussians."""
+        return self.observation != "state" or (self.render_mode is not None and self.cameras is not None)
+
+    @property
+    def state_keys(self) -> tuple[str, ...]:
+        """Names of the arrays that are observed beside images."""
+        return CAMERA_KEYS if self.observation == "camera" else tuple(SHAPES)
+
+    @property
+    def camera_settings(self) -> CameraSettings:
+        """How worlds are seen."""
+        cameras = "front" if self.cameras is None else self.cameras
+        return CameraSettings(
+            cameras if isinstance(cameras, str) else tuple(cameras),
+            IMAGE_SIZE if self.image_size is None else tuple(int(n) for n in self.image_size),
+            self.renderer,
+            self.device,
+            self.appearance,
+            self.image_history,
+            self.scene_detail,
+        )
+
+    @property
     def substeps(self) -> int:
         """Steps of 0.1 s between decisions."""
         period = DECISION_PERIOD_S[self.action] if self.decision_period_s is None else self.decision_period_s
         return round(period / STEP_S)
 
     def selection(self) -> Selection:
-        """Returns the scenarios to draw from."""
-        return select(self.pack, self.scenario, self.split, self.tags, self.horizon_s)
+        """Returns the scenarios to draw from.
 
-    def make_batch(self, num_worlds: int) -> WorldBatch:
-        """Returns worlds that run under these settings."""
+        Raises:
+            DataError: There are none, or cameras are asked for and one of them has no scene.
+        """
+        selection = select(self.pack, self.scenario, self.split, self.tags, self.horizon_s)
+        if self.has_cameras:
+            from worldengine_envs.envs.scenes import check_scenes
+
+            check_scenes(selection)
+        return selection
+
+    def make_batch(self, num_worlds: int, kind: type[WorldBatch] = WorldBatch) -> WorldBatch:
+        """Returns worlds that run under these settings, as ``WorldBatch`` or a kind of it."""
         vocabulary = load_vocabulary(self.anchors) if self.action == "anchor" else None
-        return WorldBatch(
+        batch = kind(
             self.selection(),
             num_worlds,
             self.horizon_s,
@@ -122,6 +180,16 @@ class EnvironmentSettings:
             self.tracker == "perfect",
             vocabulary,
         )
+        batch.keys = self.state_keys
+        if self.observation != "state":
+            batch.see(self.camera_settings)
+        return batch
+
+    def observation_space(self, batch: WorldBatch) -> spaces.Dict:
+        """Returns the space of one world's observations."""
+        state = state_space().spaces
+        images = {} if batch.cameras is None else batch.cameras.spaces
+        return spaces.Dict(images | {name: state[name] for name in batch.keys})
 
     def single_action_space(self, batch: WorldBatch):
         """Returns the space of one world's action."""

@@ -35,7 +35,7 @@ class TorchRLEnv(EnvBase):
         size = self.batch_size
         self.observation_spec = Composite(
             {
-                name: Bounded(space.low, space.high, space.shape, dtype=torch.float32)
+                name: Bounded(space.low, space.high, space.shape, dtype=torch.as_tensor(space.low).dtype)
                 for name, space in envs.observation_space.items()
             },
             shape=size,

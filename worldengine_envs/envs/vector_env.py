@@ -11,8 +11,7 @@ from gymnasium.utils import EzPickle, seeding
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
-from worldengine_envs.envs.infos import TERMS, end_info
-from worldengine_envs.envs.observations import SHAPES, state_space
+from worldengine_envs.envs.infos import TERMS, end_info, start_info
 from worldengine_envs.envs.settings import EnvironmentSettings
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import STEP_S
@@ -54,11 +53,12 @@ class DrivingVectorEnv(VectorEnv, EzPickle):
             "render_fps": round(10 / self.settings.substeps) or 1,
             "autoreset_mode": self.autoreset_mode,
         }
-        self.single_observation_space = state_space()
+        self.single_observation_space = self.settings.observation_space(self.batch)
         self.single_action_space = self.settings.single_action_space(self.batch)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(self.single_action_space, num_envs)
         self._generators: list[np.random.Generator | None] = [None] * num_envs
+        self._everyone = np.arange(num_envs)
         self._done = np.ones(num_envs, np.bool_)  # over, or never begun
         self._begun = False
 
@@ -110,6 +110,7 @@ class DrivingVectorEnv(VectorEnv, EzPickle):
                 if seeds[i] is not None:
                     self._generators[i] = seeding.np_random(int(seeds[i]))[0]
         infos = self._begin(worlds, self._pinned(options))
+        self.batch.look(worlds)
         self._begun = True
         return self._observations(), infos
 
@@ -130,7 +131,9 @@ class DrivingVectorEnv(VectorEnv, EzPickle):
         terminations, truncations = driving & d.terminated, driving & d.truncated
         done = terminations | truncations
         if self.autoreset_mode is AutoresetMode.SAME_STEP and done.any():
+            self.batch.look(self._everyone)
             infos = self._end_same_step(done)
+            self.batch.look(np.flatnonzero(done))
         else:
             infos = self._score_infos(driving)
             for w in np.flatnonzero(done):
@@ -138,6 +141,7 @@ class DrivingVectorEnv(VectorEnv, EzPickle):
             self._done = done
             if resetting.any():  # autoreset: the action of these worlds was not used
                 self._begin(np.flatnonzero(resetting), None, infos)
+            self.batch.look(self._everyone)
         return self._observations(), rewards, terminations, truncations, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
@@ -187,8 +191,8 @@ class DrivingVectorEnv(VectorEnv, EzPickle):
         self.batch.begin(worlds, names)
         self._done[worlds] = False
         infos = {} if infos is None else infos
-        for w, name in zip(worlds, names, strict=True):
-            self._add_info(infos, {"scenario": name}, w)
+        for w in worlds:
+            self._add_info(infos, start_info(self.batch, w), w)
         return infos
 
     def _score_infos(self, worlds: np.ndarray) -> dict:
@@ -201,18 +205,18 @@ class DrivingVectorEnv(VectorEnv, EzPickle):
     def _end_same_step(self, done: np.ndarray) -> dict:
         """Keeps the last observation and info of the worlds that are done and begins their next episodes."""
         infos = self._score_infos(~done)
-        observation, final = self.batch.observation, np.full(self.num_envs, None, dtype=object)
+        observed, final = self.batch.observed, np.full(self.num_envs, None, dtype=object)
         final_info = self._score_infos(done)
         worlds = np.flatnonzero(done)
         for w in worlds:
-            final[w] = {name: getattr(observation, name)[w].copy() for name in SHAPES}
+            final[w] = {name: array[w].copy() for name, array in observed.items()}
             self._add_info(final_info, end_info(self.batch, w), w)
         infos |= {"final_obs": final, "_final_obs": done.copy(), "final_info": final_info, "_final_info": done.copy()}
         return self._begin(worlds, None, infos)
 
     def _observations(self) -> dict[str, np.ndarray]:
-        observation = self.batch.observation
-        return {name: getattr(observation, name).copy() if self.copy else getattr(observation, name) for name in SHAPES}
+        observed = self.batch.observed
+        return {name: array.copy() for name, array in observed.items()} if self.copy else observed
 
 
 def _with_horizon(settings: dict, max_episode_steps: int | None) -> dict:
