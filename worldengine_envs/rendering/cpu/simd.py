@@ -9,6 +9,7 @@ stored in tuples or arrays, only loaded and saved. Works in compiled code only.
 from __future__ import annotations
 
 import operator
+from typing import ClassVar
 
 from llvmlite import ir
 from numba import types
@@ -58,7 +59,7 @@ def _define(op, result: VectorType, operands: tuple[VectorType, ...], emit) -> N
 
     @infer_global(op)
     class _Template(ConcreteTemplate):
-        cases = [signature(result, *operands)]
+        cases: ClassVar = [signature(result, *operands)]
 
     @lower_builtin(op, *operands)
     def _lower(context, builder, sig, args):
@@ -283,3 +284,25 @@ def to_floats(typing_context, value):
 def bits_of(typing_context, value):
     """Returns the bits of a float32 scalar as uint32."""
     return types.uint32(types.float32), lambda context, builder, sig, args: builder.bitcast(args[0], _I32)
+
+
+@intrinsic
+def lane_numbers(typing_context):
+    """Returns 0, 1, ..., LANES - 1."""
+    return Floats(), lambda context, builder, sig, args: ir.Constant(Floats.llvm, [float(k) for k in range(LANES)])
+
+
+@intrinsic
+def total(typing_context, value):
+    """Returns the sum of the lanes, halves first."""
+
+    def emit(context, builder, sig, args):
+        value, count = args[0], LANES
+        while count > 1:
+            count //= 2
+            low = [ir.Constant(ir.VectorType(_I32, count), list(range(start, start + count))) for start in (0, count)]
+            undefined = ir.Constant(value.type, ir.Undefined)
+            value = builder.fadd(*(builder.shuffle_vector(value, undefined, lanes) for lanes in low))
+        return builder.extract_element(value, ir.Constant(_I32, 0))
+
+    return types.float32(Floats), emit

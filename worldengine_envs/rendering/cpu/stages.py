@@ -47,7 +47,8 @@ class TileLists(NamedTuple):
     """What may touch each tile; tile (row, column) is number ``row * ceil(width / TILE) + column``."""
 
     offsets: np.ndarray  # (tiles + 1,) int64: the list of tile t is entries[offsets[t]:offsets[t + 1]]
-    entries: np.ndarray  # (capacity,) uint64: bits of the depth << 32 | row in Splats.records; front to back after blending
+    entries: np.ndarray  # (capacity,) int64: bits of the depth << 32 | row in Splats.records; front to back after blending
+    spare: np.ndarray  # (capacity,) int64: room to sort
     cursors: np.ndarray  # (threads, tiles) int64: number of entries of each thread, then where it writes next
 
 
@@ -60,6 +61,7 @@ class Canvas(NamedTuple):
     depth: np.ndarray  # (H, W) float32: expected depth [m]
     node: np.ndarray  # (H, W) int32
     last: np.ndarray  # (H, W) int32: place in the tile's list after that of the last splat that was added, 0 if none
+    through: np.ndarray  # (H, W) float32: what is left of the transmittance, which 1 - alpha has lost to rounding where it is small
 
 
 class View(NamedTuple):
