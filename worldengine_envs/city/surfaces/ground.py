@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,16 @@ MARGIN = 110.0  # of the map around where cameras will be [m]
 REACH = 12.0  # from the road, how far its distance is known [m]
 DRIVABLE = (MapLayer.DRIVABLE_AREA, MapLayer.ROADBLOCK, MapLayer.INTERSECTION, MapLayer.CARPARK_AREA)  # as in the scores
 YELLOW_SHARE = 0.6  # of maps where the line in the middle is yellow
+
+
+class Road(NamedTuple):
+    """Cells around where cameras will be."""
+
+    origin: np.ndarray  # (2,) corner of the first cell [m]
+    cell: float  # [m]
+    area: np.ndarray  # (rows, columns) uint8 Area
+    edge: np.ndarray  # (rows, columns) float32 distance from the road's edge [m], negative on the road, at most REACH
+    near: np.ndarray  # (polygons,) bool: polygons of the map that may touch the cells
 
 
 def map_seed(vector_map: VectorMap) -> int:
@@ -50,36 +61,40 @@ def _near(vector_map: VectorMap, low: np.ndarray, high: np.ndarray) -> np.ndarra
     return (least < high).all(1) & (most > low).all(1)
 
 
-def make_ground(scenario: Scenario, path: np.ndarray) -> tuple[Ground, lanes.LaneSamples]:
-    """Returns the ground around a path (points, 2) [m], lit by no lamp yet, and its lanes (connectors left out) metre by metre."""
-    m, seed = scenario.vector_map, map_seed(scenario.vector_map)
+def make_road(scenario: Scenario, path: np.ndarray) -> Road:
+    """Returns the cells around a path (points, 2) [m]: which are road, and how far the others are from it."""
+    m = scenario.vector_map
     origin = np.floor((path.min(0) - MARGIN) / BIN) * BIN
     bins = np.ceil((path.max(0) + MARGIN - origin) / BIN).astype(int)
     columns, rows = (bins * round(BIN / CELL)).tolist()
-    low, high = origin, origin + bins * BIN
-    near = _near(m, low - REACH, high + REACH)
+    near = _near(m, origin - REACH, origin + bins * BIN + REACH)
     layer = m.polygon_layer
-
     drivable = np.flatnonzero(np.isin(layer, DRIVABLE) & near)
     if not len(drivable):  # a map that has but lanes
         drivable = np.flatnonzero(np.isin(layer, (MapLayer.LANE, MapLayer.LANE_CONNECTOR)) & near)
-    order = np.array([Area.ROAD] * 7, np.uint8)
+    order = np.array([Area.ROAD] * len(MapLayer), np.uint8)
     order[MapLayer.INTERSECTION], order[MapLayer.CARPARK_AREA] = Area.JUNCTION, Area.CARPARK
     drivable = drivable[np.argsort(order[layer[drivable]], kind="stable")]
-    area = np.full((rows, columns), Area.GRASS if seed % 3 == 0 else Area.PAVED, np.uint8)
+    area = np.full((rows, columns), Area.GRASS if map_seed(m) % 3 == 0 else Area.PAVED, np.uint8)
     xy, offsets = _rings(m, drivable)
     edge = np.full((rows, columns), REACH, np.float32)
     fields.edge_distance(edge, origin, CELL, xy, offsets, REACH)
     fields.fill(area, origin, CELL, xy, offsets, order[layer[drivable]])
     np.negative(edge, out=edge, where=area >= Area.ROAD)
+    return Road(origin, CELL, area, edge, near)
 
+
+def make_ground(scenario: Scenario, road: Road) -> tuple[Ground, lanes.LaneSamples]:
+    """Returns the ground of a road, lit by no lamp yet, and its lanes (connectors left out) metre by metre."""
+    m, (origin, _, area, edge, near) = scenario.vector_map, road
     rows_of_lanes = np.flatnonzero(~m.lane_is_connector & near[m.lane_polygon]).astype(np.int32)
-    lane_at = np.full((rows, columns), -1, np.int16)
+    lane_at = np.full(area.shape, -1, np.int16)
     fields.fill(lane_at, origin, CELL, *_rings(m, m.lane_polygon[rows_of_lanes]), rows_of_lanes.astype(np.int16))
     flat = (m.centerline, m.centerline_offsets, m.polygon_xy, m.polygon_offsets, m.lane_polygon)
     samples = lanes.sample_lanes(rows_of_lanes, flat, edge, lane_at, origin, CELL)
-    middle = markings.YELLOW if seed % 1000 < 1000 * YELLOW_SHARE else markings.WHITE
-    stripes, colors = markings.paint(scenario, samples, np.stack((low, high)), middle)
-    bin_offsets, bin_stripes = markings.bin_stripes(stripes, origin, BIN, int(bins[1]), int(bins[0]))
-    lit = np.zeros((rows, columns), np.float32)
-    return Ground(origin, CELL, area, stripes, colors, BIN, bin_offsets, bin_stripes, int(bins[0]), edge, lit), samples
+    middle = markings.YELLOW if map_seed(m) % 1000 < 1000 * YELLOW_SHARE else markings.WHITE
+    rows, columns = (round(n * CELL / BIN) for n in area.shape)
+    stripes, colors = markings.paint(scenario, samples, np.stack((origin, origin + BIN * np.array((columns, rows)))), middle)
+    bin_offsets, bin_stripes = markings.bin_stripes(stripes, origin, BIN, rows, columns)
+    lit = np.zeros(area.shape, np.float32)
+    return Ground(origin, CELL, area, stripes, colors, BIN, bin_offsets, bin_stripes, columns, edge, lit), samples

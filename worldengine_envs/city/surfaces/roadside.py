@@ -56,6 +56,11 @@ class Site:
         self.taken = np.zeros(ground.area.shape, np.uint8)
         fields.take_tracks(self.taken, ground.origin, ground.cell, tracks.state, tracks.size, tracks.valid, CLEAR)
 
+    def keep_clear(self, places: np.ndarray, radius: float) -> None:
+        """Keeps squares around places (n, 2 or more) x, y [m] free; rows of NaN are none."""
+        for x, y in places[np.isfinite(places[:, 0]), :2]:
+            fields.take(self.taken, self.ground.origin, self.ground.cell, x, y, 1.0, 0.0, radius, radius)
+
     def reserve(self, at, size, yaw: float, least: float, margin: float = 0.3) -> bool:
         """Takes a rectangle if it is free and at least ``least`` [m] from the road; returns whether it was."""
         g = self.ground

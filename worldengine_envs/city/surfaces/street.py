@@ -7,10 +7,12 @@ from random import Random
 import numpy as np
 
 from worldengine_envs.city.surfaces import roadside
-from worldengine_envs.city.surfaces.ground import camera_path, make_ground, map_seed
+from worldengine_envs.city.surfaces.ground import camera_path, make_ground, make_road, map_seed
+from worldengine_envs.city.surfaces.lights import places_on_road
 from worldengine_envs.city.surfaces.types import Street
 from worldengine_envs.scenario.types import Scenario
 
+SIGHT = 5.0  # around traffic lights, where nothing stands [m]
 DENSE_SHARE = 0.65  # of maps with closed rows of houses; the others have gardens
 TREES_SHARE = 0.7  # of maps with rows of trees at the kerb
 
@@ -21,8 +23,10 @@ def make_street_surfaces(scenario: Scenario) -> Street:
     What is chosen at random depends on the map alone. Nothing stands on the drivable area, nor where a track of the scenario is.
     """
     path, seed = camera_path(scenario), map_seed(scenario.vector_map)
-    ground, samples = make_ground(scenario, path)
+    road = make_road(scenario, path)
+    ground, samples = make_ground(scenario, road)
     site = roadside.Site(ground, scenario.tracks)
+    site.keep_clear(places_on_road(scenario, road), SIGHT)
     character = Random(seed)
     is_dense, has_trees = character.random() < DENSE_SHARE, character.random() < TREES_SHARE
     lines = roadside.kerb_lines(samples, seed)
