@@ -6,6 +6,7 @@ import numpy as np
 
 from worldengine_envs.city.surfaces.ground import Road, camera_path, make_road
 from worldengine_envs.city.surfaces.textures import sample
+from worldengine_envs.city.surfaces.types import Ground
 from worldengine_envs.scenario.types import Scenario
 from worldengine_envs.simulation.kernels import kernel
 
@@ -44,19 +45,19 @@ def _find_place(road, x, y, cos, sin, right, place):
     return best < np.inf
 
 
-def signal_places(scenario: Scenario) -> np.ndarray:
-    """Returns (lights, 3) x, y [m] of the foot of each light's pole and the yaw [rad] in which it looks; see ``places_on_road``."""
-    if not len(scenario.lights.lanes):
-        return np.empty((0, 3))
-    return places_on_road(scenario, make_road(scenario, camera_path(scenario)))
-
-
-def places_on_road(scenario: Scenario, road: Road) -> np.ndarray:
+def signal_places(scenario: Scenario, ground: Road | Ground | None = None) -> np.ndarray:
     """Returns (lights, 3) x, y [m] of the foot of each light's pole and the yaw [rad] in which it looks.
 
     A light stands off the road beyond the stop line, mostly at the far side of the junction, where who waits at the line sees it.
     Lights of one approach that always show the same share one: the rows of the others are NaN, as are those far from the path.
+
+    Args:
+        scenario: Its map, lights and route.
+        ground: The scenario's ground or road, if it has been made.
     """
+    if not len(scenario.lights.lanes):
+        return np.empty((0, 3))
+    road = make_road(scenario, camera_path(scenario)) if ground is None else ground
     m, lights = scenario.vector_map, scenario.lights
     places = np.full((len(lights.lanes), 3), np.nan)
     right = -1.0 if LEFT_HAND in scenario.tags else 1.0

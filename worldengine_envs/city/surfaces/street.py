@@ -8,7 +8,7 @@ import numpy as np
 
 from worldengine_envs.city.surfaces import roadside
 from worldengine_envs.city.surfaces.ground import camera_path, make_ground, make_road, map_seed
-from worldengine_envs.city.surfaces.lights import places_on_road
+from worldengine_envs.city.surfaces.lights import signal_places
 from worldengine_envs.city.surfaces.types import Street
 from worldengine_envs.scenario.types import Scenario
 
@@ -26,7 +26,7 @@ def make_street_surfaces(scenario: Scenario) -> Street:
     road = make_road(scenario, path)
     ground, samples = make_ground(scenario, road)
     site = roadside.Site(ground, scenario.tracks)
-    site.keep_clear(places_on_road(scenario, road), SIGHT)
+    site.keep_clear(signal_places(scenario, road), SIGHT)
     character = Random(seed)
     is_dense, has_trees = character.random() < DENSE_SHARE, character.random() < TREES_SHARE
     lines = roadside.kerb_lines(samples, seed)
