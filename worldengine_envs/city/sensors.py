@@ -78,7 +78,7 @@ class SurfaceCaster:
         if self.time_of_day not in LIGHTS:
             raise DataError(f"no {self.time_of_day!r}", field="time_of_day", remedy=f"Known: {', '.join(LIGHTS)}")
         self._surfaces = Surfaces(self.street.ground, LIGHTS[self.time_of_day])
-        self._signals = signal_places(scenario)
+        self._signals = signal_places(scenario, self.street.ground)
         self._models: dict[int, Model] = {}
 
     def model(self, row: int) -> Model:
