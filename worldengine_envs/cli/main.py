@@ -12,7 +12,7 @@ from worldengine_envs.errors import WorldEngineError
 
 # word -> (module, function or table of functions, what it does)
 COMMANDS = {
-    "packs": ("worldengine_envs.cli.packs", "SUBCOMMANDS", "list packs, show one, check one, or build one from the city"),
+    "packs": ("worldengine_envs.cli.packs", "SUBCOMMANDS", "list packs, show, check or dress one, or build one from the city"),
     "import": ("worldengine_envs.cli.import_logs", "main", "turn recorded logs into a pack"),
     "view": ("worldengine_envs.cli.view", "main", "record a video of a scenario, driven by a baseline"),
     "bench": ("worldengine_envs.cli.bench", "main", "measure how fast many worlds are driven on this machine"),

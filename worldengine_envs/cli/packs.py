@@ -1,4 +1,4 @@
-"""``worldengine packs list|info|verify|build``."""
+"""``worldengine packs list|info|verify|build|dress``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Annotated
 import tyro
 
 from worldengine_envs.cli.build_pack import build
+from worldengine_envs.cli.dress import dress
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.pack import SEARCH_PATH, Pack, find_packs
 
@@ -66,6 +67,8 @@ def info(pack: PackArgument) -> None:
     table.add_row("size", f"{sum(f.bytes for f in manifest.files.values()) / 1e6:.2f} MB in {len(manifest.files)} files")
     for what, name in (("split", "splits"), ("tags", "tags"), ("dataset", "datasets")):
         table.add_row(name, _counts(manifest.counts(what)) or "none")
+    scenes = (manifest.scene(e) for e in entries)
+    table.add_row("scenes", _counts(_count(scene.kind if scene else "none" for scene in scenes)))
     table.add_row("derived", ", ".join(sorted({d for r in manifest.recordings.values() for d in r.origin.derived})) or "nothing")
     table.add_row("licences of logs", ", ".join(sorted({r.origin.licence for r in manifest.recordings.values()})) or "none")
     table.add_row("horizons", _counts({f"{h:g} s": sum(e.fits(h) for e in entries) for h in HORIZONS}))
@@ -99,7 +102,7 @@ def verify(pack: PackArgument) -> int:
     return 0
 
 
-SUBCOMMANDS = {"list": list_packs, "info": info, "verify": verify, "build": build}
+SUBCOMMANDS = {"list": list_packs, "info": info, "verify": verify, "build": build, "dress": dress}
 
 
 def _console(stderr: bool = False):

@@ -31,6 +31,7 @@ class ScenarioInfo:
     pack: str
     split: str
     tags: tuple[str, ...]
+    scene: str = ""  # "reconstructed" from images, "sampled" from the city, "dressed" (the city's surfaces on its map), "" = none
     kwargs: dict = field(default_factory=dict)  # {"scenario": id} where the pack is too large for single ids
 
 
@@ -98,5 +99,7 @@ def scenarios(
             if (split is None or entry.split == split) and wanted <= set(entry.tags):
                 env_id = scenario_env_id(opened.name, entry.id) if single else pack_env_id(opened.name)
                 kwargs = {} if single else {"scenario": entry.id}
-                found.append(ScenarioInfo(env_id, entry.id, opened.name, entry.split, tuple(entry.tags), kwargs))
+                scene = opened.manifest.scene(entry)
+                kind = scene.kind if scene else ""
+                found.append(ScenarioInfo(env_id, entry.id, opened.name, entry.split, tuple(entry.tags), kind, kwargs))
     return found

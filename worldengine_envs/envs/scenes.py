@@ -48,7 +48,8 @@ def scene_info(pack, entry: Entry | Scenario) -> SceneInfo | None:
     if not isinstance(pack, MemoryPack):
         return pack.manifest.scene(entry)
     if entry.gaussian_scene in pack.scenes:
-        return SceneInfo(pack.scenes[entry.gaussian_scene].kind)
+        scene = pack.scenes[entry.gaussian_scene]
+        return scene if isinstance(scene, SceneInfo) else SceneInfo(scene.kind)
     return SceneInfo("sampled", maker=entry.origin.dataset) if entry.origin.dataset in SCENE_MAKERS else None
 
 

@@ -15,7 +15,8 @@ class MemoryPack:
 
     Args:
         scenarios: Their ids are unique.
-        scenes: ``rendering.scene.GaussianScene`` by name, to which ``Scenario.gaussian_scene`` refers.
+        scenes: ``rendering.scene.GaussianScene`` by name, to which ``Scenario.gaussian_scene`` refers; or how one is made, as
+            ``scenario.pack_manifest.SceneInfo("dressed", maker="city")`` tells.
 
     Raises:
         DataError: A scenario is not valid (see ``scenario.validation``), or two have the same id.

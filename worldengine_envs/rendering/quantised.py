@@ -21,6 +21,7 @@ from worldengine_envs.scenario.pack_codec import DAMAGED, deflate, inflate, read
 from worldengine_envs.scenario.pack_limits import MAX_UNPACKED_BYTES
 
 FILE_FORMAT = "worldengine-scene-1"
+LEVEL = 6  # of zlib
 MAX_LOGIT = 20.0  # beyond, float32 sees an opacity of 0 or 1
 
 
@@ -153,7 +154,7 @@ def _pack(cells: np.ndarray, grid: _Grid) -> np.ndarray:
     if grid.difference:
         columns = np.diff(columns, axis=1, prepend=columns.dtype.type(0))
     planes = np.ascontiguousarray(columns).reshape(-1).view(np.uint8).reshape(-1, cells.itemsize).T
-    return deflate(planes.tobytes())
+    return deflate(planes.tobytes(), LEVEL)
 
 
 def _unpack(tensors: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...], grid: _Grid, file: Path) -> np.ndarray:

@@ -186,9 +186,9 @@ def _from_bytes(raw: bytearray | bytes, shape: tuple[int, ...], spec: Field) -> 
     return np.cumsum(cells, axis=spec.difference, dtype=dtype)
 
 
-def deflate(raw: bytes) -> np.ndarray:
-    """Returns (n,) uint8 the bytes, packed by zlib."""
-    return np.frombuffer(zlib.compress(raw, 9), np.uint8)
+def deflate(raw: bytes, level: int = 9) -> np.ndarray:
+    """Returns (n,) uint8 the bytes, packed by zlib; levels above 6 take long for what is mostly noise."""
+    return np.frombuffer(zlib.compress(raw, level), np.uint8)
 
 
 def inflate(packed: np.ndarray, size: int | None, file: Path, field: str) -> bytes:

@@ -1,0 +1,81 @@
+"""``worldengine packs dress PACK --out PACK2``: scenes for an imported pack, made on demand from its maps and boxes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from worldengine_envs.errors import DataError
+from worldengine_envs.scenario.pack import Pack
+from worldengine_envs.scenario.pack_manifest import scene_file
+from worldengine_envs.scenario.types import Scenario
+
+SCENE, MAKER = "dressed", "city"
+TOLD = "dressed with the city's surfaces, not reconstructed"
+
+
+def dress(
+    pack: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PACK")],
+    *,
+    out: Path,
+    name: str | None = None,
+    overwrite: bool = False,
+) -> None:
+    """Writes a copy of a pack in which every scenario can be seen: those without images get the city's surfaces on their maps.
+
+    Scenes are made when they are asked for, so the copy is no larger. They show the roads, lights and boxes of the recording, and
+    invented buildings, trees and colours. Scenes that are there already are kept. Ids stay, hashes change with the scene's name.
+
+    Args:
+        pack: Name or folder of the pack.
+        out: Folder of the pack to write.
+        name: Name of the new pack; without it, the folder's name.
+        overwrite: Replace a pack that is there.
+    """
+    from worldengine_envs.scenario.pack_write import PackedScene, write_pack
+
+    opened = Pack.open(pack)
+    bare = [entry for entry in opened.entries if not entry.has_scene]
+    if not bare:
+        remedy = "There is nothing to do; drive it with observation='camera'"
+        raise DataError(f"every scenario of pack {opened.name!r} has a scene", file=opened.folder, remedy=remedy)
+    if out.resolve() == opened.folder.resolve():
+        raise DataError("is the pack itself", file=out, field="--out", remedy="Choose another folder")
+    stored = opened.manifest.scenes
+    scenes = {
+        scene: PackedScene(info.kind, info.maker, opened.read_file(scene_file(info.part)) if info.part else None)
+        for scene, info in stored.items()
+    }
+    if SCENE in scenes and scenes[SCENE] != PackedScene(SCENE, MAKER):
+        raise DataError(
+            f"has another scene called {SCENE!r}", file=opened.folder, field="scenes", remedy="Give that scene another name"
+        )
+    scenes[SCENE] = PackedScene(SCENE, MAKER)
+    manifest = opened.manifest
+    description = f"{manifest.description}; {TOLD}" if manifest.description else TOLD.capitalize()
+    write_pack(
+        out,
+        name or out.resolve().name,
+        manifest.version,
+        manifest.licence,
+        _dressed(opened),
+        description=description,
+        overwrite=overwrite,
+        scenes=scenes,
+    )
+    print(f"{out}: {len(opened)} scenarios, {len(bare)} of them {TOLD}")
+
+
+def _dressed(pack: Pack) -> Iterator[Scenario]:
+    """Yields the scenarios of a pack; those without a scene get the name of the one that is made on demand."""
+    from rich.console import Console
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    for entry in track(pack.entries, f"dressing {pack.name}", console=console, transient=True):
+        scenario = pack.load(entry.id)
+        yield scenario if entry.gaussian_scene is not None else replace(scenario, gaussian_scene=SCENE)
