@@ -1,4 +1,4 @@
-"""Compares the rules of this package with gsplat's own torch reference, on the CPU: projection, compensation, colours, blending weights.
+"""Compares the rules of this package with gsplat's own torch reference, on the CPU: projection, compensation, colours.
 
     python benchmarks/gsplat_parity.py                   gsplat is installed
     python benchmarks/gsplat_parity.py --gsplat FOLDER   a checkout of it: the folder that holds gsplat/cuda/_torch_impl.py

@@ -15,17 +15,25 @@ from typing import NamedTuple
 
 import numpy as np
 
+from worldengine_envs.rendering.cpu.blending_backward import (
+    V_ABS_X,
+    V_ABS_Y,
+    V_BLUE,
+    V_DEPTH,
+    V_GREEN,
+    V_RED,
+    V_S,
+    V_U,
+    V_UU,
+    V_UW,
+    V_W,
+    V_WW,
+)
 from worldengine_envs.rendering.cpu.harmonics_backward import color_backward
 from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 
 MIN_RATIO = 0.005**2  # of the determinants; the compensation is constant under it
 CHUNK = 256  # Gaussians whose gradients of the camera are added up first: sums do not depend on the number of threads
-
-# Columns of the flow of gradients from the image, one row a drawn Gaussian
-V_S, V_U, V_W, V_UU, V_UW, V_WW = 0, 1, 2, 3, 4, 5  # moments of the gradient of sigma, see blending_backward.py
-V_RED, V_GREEN, V_BLUE, V_DEPTH = 6, 7, 8, 9
-V_ABS_X, V_ABS_Y = 10, 11  # sum over pixels of the absolute gradient of the centre on the image
-FLOW = 12
 
 
 class Parameters(NamedTuple):
@@ -53,24 +61,34 @@ class Camera(NamedTuple):
 
 
 @kernel
-def projection_backward(first, last, drawn, flow, camera, gaussians, gradients, v_pose, v_screen):
-    """Adds the gradients of chunks first to last - 1 of drawn Gaussians.
+def projection_backward(first, last, rows, flow, camera, gaussians, gradients, v_pose, v_screen):
+    """Adds the gradients of chunks first to last - 1 of the Gaussians.
 
     Args:
         first, last: Numbers of chunks of ``CHUNK`` Gaussians.
-        drawn: (D,) int64 indices of the Gaussians.
-        flow: (D, FLOW) gradients that came down from the image.
+        rows: (N,) int32 row of each Gaussian in ``flow``, -1 if it is not drawn.
+        flow: (rows, FLOW) float64 gradients that came down from the image.
         camera: A ``Camera``.
         gaussians: ``Parameters``.
         gradients: ``Parameters`` of the same shapes, added to.
         v_pose: (chunks, 3, 4) float64, written: gradient of the pose by the Gaussians of each chunk.
-        v_screen: (N, 4) float32, written: gradient of the centre on the image [1/px] and the sum of its absolute values over pixels;
+        v_screen: (N, 4) float32, written: gradient of the centre on the image [1/px], and of its absolute values over pixels;
             (0, 4) if not wanted.
     """
     for chunk in range(first, last):
         v_pose[chunk] = 0.0
-        for i in range(chunk * CHUNK, min(chunk * CHUNK + CHUNK, len(drawn))):
-            _gaussian_backward(drawn[i], flow[i], camera, gaussians, gradients, v_pose[chunk], v_screen)
+        for g in range(chunk * CHUNK, min(chunk * CHUNK + CHUNK, len(rows))):
+            if rows[g] < 0 or not _any(flow[rows[g]]):  # not drawn, or behind others
+                continue
+            _gaussian_backward(g, flow[rows[g]], camera, gaussians, gradients, v_pose[chunk], v_screen)
+
+
+@inlined_kernel
+def _any(values):
+    for value in values:
+        if value != 0.0:
+            return True
+    return False
 
 
 @kernel
@@ -151,18 +169,14 @@ def _ellipse_backward(f00, f01, f02, f10, f11, f12, flow, camera, logit):
     g_xx = -0.5 * h_uu
     g_xy = -0.5 * (h_uw - slope * h_uu)
     g_yy = -0.5 * (h_ww - 2.0 * slope * h_uw + slope * slope * h_uu)
-    opacity = 1.0 / (1.0 + math.exp(-np.float64(logit)))
-    ratio, compensation = det / blurred, 1.0
-    if camera.antialiased:
-        compensation = math.sqrt(max(ratio, MIN_RATIO))
-    v_opacity = -flow[V_S] / opacity  # since d(alpha)/d(opacity) * opacity = alpha = -d(alpha)/d(sigma); compensation cancels
-    if camera.antialiased and ratio > MIN_RATIO:
-        v_det = -flow[V_S] * 0.5 / det  # d(log compensation) = (d det / det - d blurred / blurred) / 2
+    # d alpha / d log(opacity) = alpha = -d alpha / d sigma: -V_S is the gradient of log(opacity) and of log(compensation)
+    if camera.antialiased and det > MIN_RATIO * blurred:
+        v_det = -flow[V_S] * 0.5 / det  # log(compensation) = (log(det) - log(blurred)) / 2
         v_blurred = flow[V_S] * 0.5 / blurred
         g_xx += v_det * yy + v_blurred * c_yy
         g_yy += v_det * xx + v_blurred * (xx + camera.eps2d)
         g_xy -= (v_det + v_blurred) * xy
-    return g_xx, g_xy, g_yy, v_mx, v_my, v_opacity * opacity * (1.0 - opacity)
+    return g_xx, g_xy, g_yy, v_mx, v_my, -flow[V_S] / (1.0 + math.exp(np.float64(logit)))
 
 
 @inlined_kernel
