@@ -47,7 +47,7 @@ def test_resampled_image_shows_what_the_lens_sees():
     """A pattern in space, drawn through the pinhole and resampled, is the pattern seen through the lens."""
     rig = real_rig((90, 160))
     plain, maps = pinhole_views(rig)
-    assert not plain.distortion.any() and (plain.image_size == plain.image_size[0]).all()
+    assert not plain.distortion.any() and (plain.image_size == [113, 200]).all()
     height, width = plain.image_size[0]
 
     def pattern(points):
@@ -65,6 +65,13 @@ def test_resampled_image_shows_what_the_lens_sees():
     for row, column in ((0, 0), (45, 80), (89, 159), (10, 120)):
         truth = pattern(undistort(np.array([(column + 0.5 - cx) / fx, (row + 0.5 - cy) / fy]), NUPLAN))
         assert np.abs(seen[4, row, column] - truth).max() < 1.5
+
+
+def test_wide_lens_fits_with_a_shorter_focal_length():
+    rig = real_rig((90, 160), np.array([-0.36, 0.3, 0.0, 0.0, -0.05]) * [1.4, 1, 1, 1, 1])
+    plain, maps = pinhole_views(rig)
+    assert (plain.image_size == [113, 200]).all() and intrinsics_of(plain)[0, 0] < intrinsics_of(rig)[0, 0]
+    assert maps.min() > 0.9 and (maps < [199.1, 112.1]).all()
 
 
 def test_there_and_back():

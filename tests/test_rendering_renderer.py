@@ -10,6 +10,7 @@ import pytest
 import torch
 from reference_rasteriser import render as render_densely
 
+from worldengine_envs.errors import DataError
 from worldengine_envs.rendering import renderer as choice
 from worldengine_envs.rendering.frames import EVERYWHERE, Frames, RenderSettings
 from worldengine_envs.rendering.gaussians import Gaussians
@@ -134,6 +135,26 @@ def test_different_scenes_in_one_batch(world, settings):
     assert (images.node[2] == EVERYWHERE).all()
 
 
+@pytest.mark.parametrize("settings", [RenderSettings(), RenderSettings(antialiased=False, background=(0.2, 0.5, 1.0))])
+def test_both_renderers_draw_the_same(world, settings):
+    parts, frames = world
+    names, images = ("rgb", "alpha", "depth", "node"), []
+    for renderer in (gsplat_renderer(settings), make_renderer("cpu", settings=settings)):
+        for part in parts:
+            renderer.add(part)
+        images.append([np.asarray(image) for image in renderer.render(frames, names)])
+    for name, one, other in zip(names, *images, strict=True):
+        difference = np.abs(one.astype(float) - other)
+        assert one.shape == other.shape and one.dtype == other.dtype
+        if name == "node":
+            assert (difference == 0).mean() > 0.999
+        elif name == "depth":
+            thick = images[0][1] > 0.05
+            assert np.median(difference[thick]) < 1e-5 and (difference[thick] < 1e-3).mean() > 0.999
+        else:
+            assert difference.max() <= (1 if name == "rgb" else 5e-3) and (difference > 1e-4).mean() < 0.01
+
+
 def test_batches_are_divided_without_a_trace(world, monkeypatch):
     from worldengine_envs.rendering import gsplat_renderer as module
 
@@ -192,10 +213,10 @@ def test_parts_come_and_go(world):
     for part in parts:
         fresh.add(part)
     assert torch.equal(renderer.render(moved).rgb, fresh.render(frames).rgb)
-    with pytest.raises(ValueError, match="no part 0"):
+    with pytest.raises(DataError, match="0 is no part"):
         renderer.render(frames)
     assert renderer.add(parts[0]) == extra
-    with pytest.raises(ValueError, match="no image 'normals'"):
+    with pytest.raises(DataError, match="'normals' is none of"):
         renderer.render(moved, ("normals",))
 
 

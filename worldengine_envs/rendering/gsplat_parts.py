@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.gaussians import SH_C0, Gaussians
 
 ABSENT = -1
@@ -32,12 +33,12 @@ class Parts:
         """Returns (n,) int64 numbers of Gaussians of parts (n,).
 
         Raises:
-            ValueError: One of them was never added, or has been removed.
+            DataError: One of them was never added, or has been removed.
         """
         known = (parts >= 0) & (parts < len(self._count))
         known[known] = self._count[parts[known]] != ABSENT
         if not known.all():
-            raise ValueError(f"no part {parts[~known][0]}: it was never added, or has been removed")
+            raise DataError(f"{parts[~known][0]} is no part of this renderer", field="frames.part")
         return self._count[parts]
 
     def add(self, gaussians: Gaussians) -> int:

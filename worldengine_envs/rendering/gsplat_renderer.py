@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.frames import EVERYWHERE, Frames, Images, RenderSettings
 from worldengine_envs.rendering.gaussians import SH_C0, Gaussians
 from worldengine_envs.rendering.gsplat_parts import Parts, harmonics, transformed
@@ -77,10 +78,14 @@ class GsplatRenderer:
 
     @torch.no_grad()
     def render(self, frames: Frames, outputs: tuple[str, ...] = ("rgb",)) -> Images:
-        """Returns the images named in ``outputs`` ("rgb", "alpha", "depth", "node") of all frames, as tensors on the device."""
-        unknown = set(outputs) - set(Images._fields)
+        """Returns the images named in ``outputs`` ("rgb", "alpha", "depth", "node") of all frames, as tensors on the device.
+
+        Raises:
+            DataError: An unknown output, or a frame with a part that was not added.
+        """
+        unknown = [name for name in outputs if name not in Images._fields]
         if unknown:
-            raise ValueError(f"no image {sorted(unknown)[0]!r}: there are {', '.join(Images._fields)}")
+            raise DataError(f"{unknown[0]!r} is none of {', '.join(Images._fields)}", field="outputs")
         shape = (len(frames), frames.height, frames.width)
         make = {
             "rgb": lambda: torch.empty((*shape, 3), dtype=torch.uint8, device=self.device),
@@ -242,6 +247,47 @@ class GsplatRenderer:
         if array.dtype == np.float64:
             array = array.astype(np.float32)
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def rasterise(
+    means: Tensor,
+    quats: Tensor,
+    scales: Tensor,
+    opacities: Tensor,
+    sh: Tensor,
+    world_to_camera: Tensor,
+    intrinsics: Tensor,
+    width: int,
+    height: int,
+    settings: RenderSettings | None = None,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draws one set of Gaussians for several cameras with gsplat; gradients flow to all parameters and to ``world_to_camera``.
+
+    Arguments and results as in ``differentiable.rasterise``, on a CUDA device.
+
+    Args:
+        means, quats, scales, opacities, sh: (N, 3), (N, 4), (N, 3) logarithms, (N,) logits, (N, (degree + 1)^2, 3) float32.
+        world_to_camera: (C, 4, 4) float32.
+        intrinsics: (C, 4) float32 fx, fy, cx, cy [px].
+        width: [px]
+        height: [px]
+        settings: How Gaussians are drawn.
+
+    Returns:
+        rgb (C, height, width, 3), not clipped; alpha and expected depth [m] (C, height, width).
+    """
+    gsplat = importlib.import_module("gsplat")
+    s = RenderSettings() if settings is None else settings
+    matrix = torch.zeros((len(intrinsics), 3, 3), device=means.device)
+    matrix[:, [0, 1, 0, 1], [0, 1, 2, 2]] = intrinsics
+    matrix[:, 2, 2] = 1
+    rgbd, alpha, _ = gsplat.rasterization(
+        means, quats, scales.exp(), opacities.sigmoid(), sh, world_to_camera, matrix, width, height,
+        near_plane=s.near, far_plane=s.far, eps2d=s.eps2d, sh_degree=round(sh.shape[1] ** 0.5) - 1, packed=False,
+        render_mode="RGB+ED", rasterize_mode="antialiased" if s.antialiased else "classic",
+    )  # fmt: skip
+    rgb = rgbd[..., :3] + (1 - alpha) * torch.tensor(s.background, device=means.device)
+    return rgb, alpha[..., 0], rgbd[..., 3]
 
 
 def _chunks(frames: Frames, counts: np.ndarray) -> Iterator[np.ndarray]:

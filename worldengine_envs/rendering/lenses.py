@@ -16,6 +16,7 @@ from worldengine_envs.scenario.types import CameraRig
 from worldengine_envs.simulation.kernels import kernel
 
 WIDEST = 5.7  # |x| or |y| at z = 1 that a pinhole camera is asked to see: 80 degrees from its axis
+MARGIN = 1.25  # sides of the image that is drawn, over those of the image that is wanted
 ITERATIONS = 30
 TOLERANCE = 1e-7  # at z = 1; under a thousandth of a pixel
 
@@ -73,12 +74,15 @@ def _fold(coefficients: np.ndarray) -> float:
 def pinhole_views(rig: CameraRig) -> tuple[CameraRig, np.ndarray | None]:
     """Returns what to draw for a rig, and how to get its images from that.
 
+    The images to draw are MARGIN times as large as the rig's, whatever the lenses, so that different rigs fit into one batch.
+    Their focal lengths are the cameras' own, or shorter where a lens sees more than fits.
+
     Args:
         rig: Cameras whose images all have the same size (see ``cameras.scaled_rig``).
 
     Returns:
-        A rig without distortion whose images have a common size, and (cameras, H, W, 2) float32 where in them each pixel of the
-        rig's images is found: x, y [px], the first pixel's centre at 0.5, 0.5. The rig itself and None if it has no distortion.
+        A rig without distortion, and (cameras, H, W, 2) float32 where in its images each pixel of the rig's images is found: x, y
+        [px], the first pixel's centre at 0.5, 0.5. The rig itself and None if no camera of it has distortion.
 
     Raises:
         DataError: A lens cannot be drawn: it folds back inside the image, or is too wide for a pinhole.
@@ -87,19 +91,21 @@ def pinhole_views(rig: CameraRig) -> tuple[CameraRig, np.ndarray | None]:
         return rig, None
     height, width = (int(side) for side in rig.image_size[0])
     v, u = np.meshgrid(np.arange(height) + 0.5, np.arange(width) + 0.5, indexing="ij")
-    focal, center = intrinsics_of(rig)[:, None, None, :2], intrinsics_of(rig)[:, None, None, 2:]
-    seen = (np.stack([u, v], axis=-1) - center) / focal
+    lens = intrinsics_of(rig)
+    seen = (np.stack([u, v], axis=-1) - lens[:, None, None, 2:]) / lens[:, None, None, :2]
     points = np.stack([undistort(p, k) for p, k in zip(seen, rig.distortion, strict=True)])
     if np.abs(points).max() > WIDEST:
         raise DataError("a lens is too wide for a pinhole camera", field="camera_rig.distortion")
-    pixels = points * focal
-    low, high = pixels.min(axis=(1, 2)) - 1, pixels.max(axis=(1, 2)) + 1  # (cameras, 2), with a pixel to interpolate
-    size = np.ceil((high - low).max(axis=0)).astype(np.int32)  # width, height
+    low, high = points.min(axis=(1, 2)), points.max(axis=(1, 2))  # (cameras, 2)
+    size = np.ceil(MARGIN * np.array([width, height]))
+    shrink = np.minimum(1.0, ((size - 2) / ((high - low) * lens[:, :2] + 1e-9)).min(axis=1))  # with a pixel around
+    focal = lens[:, :2] * shrink[:, None]
+    center = 0.5 * size - focal * 0.5 * (low + high)
     matrix = rig.intrinsics.copy()
-    matrix[:, :2, 2] = -low
-    maps = (pixels - low[:, None, None]).astype(np.float32)
-    plain = CameraRig(rig.names, rig.camera_to_ego, matrix, np.zeros_like(rig.distortion), np.tile(size[::-1], (len(low), 1)))
-    return plain, maps
+    matrix[:, [0, 1], [0, 1]], matrix[:, :2, 2] = focal, center
+    maps = (points * focal[:, None, None] + center[:, None, None]).astype(np.float32)
+    image_size = np.tile(size[::-1].astype(np.int32), (len(lens), 1))
+    return CameraRig(rig.names, rig.camera_to_ego, matrix, np.zeros_like(rig.distortion), image_size), maps
 
 
 def undistortion_map(rig: CameraRig, camera: int, intrinsics: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
