@@ -1,6 +1,7 @@
 """The main job with several seeds: what post-training gains over the clone on held-out scenarios, and how long each stage takes.
 
     python benchmarks/main_job.py                            # pack starter, 5 seeds; goes on where it was stopped
+    python benchmarks/main_job.py --cameras front            # the policies drive by images
     python benchmarks/main_job.py --logs ../shared/data      # once on real logs, from the import to the table
 
 Differences are paired by scenario; their intervals cover new seeds as well as new scenarios. "Where both succeed" is over the pairs
@@ -44,19 +45,21 @@ class Arguments:
     """Number of seeds."""
     logs: Path | None = None
     """Folder with nuscenes_mini/ and argoverse2/: import them and run the job on them once instead."""
+    cameras: str | None = None
+    """Rig whose images the policies drive by; default: they have the state."""
     threads: int = 2
     """Threads of torch and of the worlds."""
     out: Path = Path(__file__).parent / "results" / "main_job.json"
     """Where results go; parts that are there already and not run now are kept."""
 
 
-def run_seed(pack: tuple[str, ...], name: str, seed: int, threads: int, console) -> Path:
+def run_seed(pack: tuple[str, ...], name: str, seed: int, threads: int, console, cameras: str | None = None) -> Path:
     """Does one run, or what is missing of it; returns its folder.
 
     Raises:
         WorldEngineError: The folder holds a run with other settings, or of another version of the pack.
     """
-    settings = Settings(pack=pack, name=name, seed=seed, threads=threads, baselines=seed == 0)
+    settings = Settings(pack=pack, name=name, seed=seed, threads=threads, baselines=seed == 0, cameras=cameras)
     console.rule(f"{'+'.join(pack)}, seed {seed}")
     run = Run(settings, resume=(settings.folder / "settings.json").exists(), console=console)  # refuses other settings or packs
     if not (settings.folder / "table.json").exists():
@@ -187,9 +190,12 @@ def main() -> None:
         keep("real logs", logs_report(arguments.logs, arguments.threads, console))
     else:
         folders, pack = [], Path(arguments.pack).name
+        kind = f"{pack}-{arguments.cameras}" if arguments.cameras else pack
+        title = f"pack {pack}, cameras {arguments.cameras}" if arguments.cameras else f"pack {pack}"
         for seed in range(arguments.seeds):
-            folders.append(run_seed((arguments.pack,), f"main_job-{pack}-{seed}", seed, arguments.threads, console))
-            keep(f"pack {pack}", seeds_report(folders))
+            run = (arguments.pack,), f"main_job-{kind}-{seed}", seed, arguments.threads, console, arguments.cameras
+            folders.append(run_seed(*run))
+            keep(title, seeds_report(folders))
     for title, part in results.items():
         for tag, group in part.get("groups", {}).items():
             gains, kept = group["post-trained minus clone"], group.get("where both succeed")
