@@ -11,10 +11,10 @@ import numpy as np
 
 from worldengine_envs.envs.assets import Assets, Scenery, shared_assets
 from worldengine_envs.envs.camera_frames import NOTHING, FrameWriter, Moments, make_stage
-from worldengine_envs.envs.camera_settings import HISTORY_PERIOD_S, CameraSettings
+from worldengine_envs.envs.camera_settings import HISTORY_PERIOD_S, CameraSettings, Optics
 from worldengine_envs.errors import DataError
-from worldengine_envs.rendering.cameras import intrinsics_of, rigid_inverse
-from worldengine_envs.scenario.types import STEP_S
+from worldengine_envs.rendering.lenses import resample
+from worldengine_envs.scenario.types import STEP_S, Scenario
 from worldengine_envs.simulation.recordings import compile_log
 
 
@@ -30,7 +30,7 @@ class CameraObserver:
     def __init__(self, settings: CameraSettings, batch, assets: Assets | None = None):
         self.settings, self.batch = settings, batch
         self.assets = assets or shared_assets(settings.renderer, settings.device)
-        worlds, self.names = batch.num_worlds, settings.first_rig(batch.selection).names
+        worlds, self.names = batch.num_worlds, settings.camera_names(batch.selection)
         self.stage = make_stage(worlds, 1, 0, len(self.names))
         self.spaces = settings.spaces(self.names)
         self.borrowed = np.zeros(worlds, np.int64)  # agents without an asset of their own
@@ -42,6 +42,8 @@ class CameraObserver:
         kept = 1 + self._depth if self._depth else 0
         self._ring = {name: np.zeros((worlds, kept, *shape[1:]), np.uint8) for name in self.names}
         self._writer = FrameWriter()
+        self._optics: list[Optics | None] = [None] * worlds
+        self._known_optics: dict[int, Optics] = {}  # by id() of the log's rig, which they keep
         self._on_stage: list[Scenery | None] = [None] * worlds
         weakref.finalize(self, _leave_all, self.assets, self._on_stage)
 
@@ -70,11 +72,29 @@ class CameraObserver:
 
     def draw(self, source: np.ndarray, worlds: np.ndarray, moments: Moments) -> np.ndarray:
         """Returns (n, cameras, H, W, 3) uint8: rows ``source`` (n,) of the moments on the stages of ``worlds`` (n,)."""
-        height, width = self.settings.image_size
+        optics = [self._optics[w] for w in worlds.tolist()]
+        sizes = {one.size for one in optics}
+        if len(sizes) == 1:
+            return self._draw_alike(source, worlds, moments, optics)
+        images = np.empty((len(source), len(self.names), *self.settings.image_size, 3), np.uint8)
+        for size in sizes:  # rigs whose lenses need pinhole images of another size
+            rows = np.array([i for i, one in enumerate(optics) if one.size == size])
+            lights = {name: getattr(moments, name)[rows] for name in ("light_row", "light_count")}
+            images[rows] = self._draw_alike(source[rows], worlds[rows], moments._replace(**lights), [optics[i] for i in rows])
+        return images
+
+    def _draw_alike(self, source: np.ndarray, worlds: np.ndarray, moments: Moments, optics: list[Optics]) -> np.ndarray:
+        """As ``draw``, of worlds whose pinhole images have the same size."""
         with self.assets.lock:
-            frames = self._writer.write(source, worlds, moments, self.stage, height, width)
-            rgb = self.assets.renderer.render(frames).rgb
-        return _on_host(rgb).reshape(len(source), len(self.names), height, width, 3)
+            frames = self._writer.write(source, worlds, moments, self.stage, *optics[0].size)
+            drawn = _on_host(self.assets.renderer.render(frames).rgb)
+        drawn = drawn.reshape(len(source), len(self.names), *optics[0].size, 3)
+        if all(one.maps is None for one in optics):
+            return drawn
+        images = np.empty((len(source), len(self.names), *self.settings.image_size, 3), np.uint8)
+        for i, one in enumerate(optics):
+            images[i] = drawn[i] if one.maps is None else resample(drawn[i], one.maps)
+        return images
 
     def _keep(self, worlds: np.ndarray, drawn: np.ndarray) -> None:
         """Puts drawn images (n, cameras, H, W, 3) at the end of the history of worlds (n,) and writes what is observed."""
@@ -131,10 +151,7 @@ class CameraObserver:
     def _set_stage(self, w: int) -> None:
         """Puts the scenario of world ``w`` on its stage."""
         batch, settings, scenario = self.batch, self.settings, self.batch.scenario_of(w)
-        rig = settings.rig(scenario)
-        if rig.names != self.names:
-            problem = f"its cameras are {', '.join(rig.names)}, not {', '.join(self.names)}"
-            raise DataError(problem, scenario=scenario.id, field="cameras", remedy="Name cameras that all scenarios have")
+        optics = self._optics_of(scenario)
         scenery, cast = self.assets.take(batch.selection.pack, scenario, settings.scene_detail, settings.appearance)
         old, self._on_stage[w] = self._on_stage[w], scenery
         if old is not None:
@@ -150,8 +167,23 @@ class CameraObserver:
         stage.light[w], stage.light_z[w] = cast.light, cast.light_z
         stage.light_pose[w], stage.light_pose[w, :lights] = np.nan, cast.light_pose
         stage.to_center[w] = batch.arguments[0].scenarios[batch.worlds.scenario[w]]["rear_axle_to_center"]
-        stage.ego_to_camera[w], stage.intrinsics[w] = rigid_inverse(rig.camera_to_ego), intrinsics_of(rig)
+        stage.ego_to_camera[w], stage.intrinsics[w], self._optics[w] = optics.ego_to_camera, optics.intrinsics, optics
         self.borrowed[w] = int(cast.borrowed[order[1:]].sum())
+
+    def _optics_of(self, scenario: Scenario) -> Optics:
+        """Returns what is drawn for the cameras of a scenario; those of one recording share it."""
+        log = scenario.camera_rig
+        known = self._known_optics.get(id(log))
+        if known is None:
+            try:
+                known = self.settings.optics(log)
+            except DataError as error:
+                raise DataError(error.problem, scenario=scenario.id, field=error.field, remedy=error.remedy) from None
+            if known.names != self.names:
+                problem = f"its cameras are {', '.join(known.names)}, not {', '.join(self.names)}"
+                raise DataError(problem, scenario=scenario.id, field="cameras", remedy="Name cameras that all scenarios have")
+            self._known_optics[id(log)] = known
+        return known
 
     def _make_room(self, agents: int, lights: int) -> None:
         worlds, a, b = *self.stage.part.shape, self.stage.light_pose.shape[1]

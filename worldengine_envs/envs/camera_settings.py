@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from gymnasium import spaces
 
-from worldengine_envs.errors import DataError
-from worldengine_envs.rendering.cameras import RIGS, find_rig, scaled_rig
-from worldengine_envs.scenario.types import CameraRig, Scenario
+from worldengine_envs.rendering.cameras import RIGS, find_rig, intrinsics_of, rigid_inverse, scaled_rig
+from worldengine_envs.scenario.types import CameraRig
 
 HISTORY_PERIOD_S = 0.5  # between the images that are stacked
 IMAGE_SIZE = (72, 128)
+
+
+class Optics(NamedTuple):
+    """Pinhole cameras to draw with, and how their images become those of the rig."""
+
+    log: CameraRig | None  # that they were made for
+    names: tuple[str, ...]
+    ego_to_camera: np.ndarray  # (cameras, 4, 4) float64
+    intrinsics: np.ndarray  # (cameras, 4) float64 fx, fy, cx, cy [px]
+    size: tuple[int, int]  # height, width [px] that is drawn
+    maps: np.ndarray | None  # (cameras, H, W, 2) float32 for ``lenses.resample``, None = images are as they are drawn
 
 
 @dataclass(frozen=True)
@@ -27,25 +38,26 @@ class CameraSettings:
     image_history: int = 1
     scene_detail: float = 1.0
 
-    def rig(self, scenario: Scenario) -> CameraRig:
-        """Returns the cameras that a scenario is seen with, in the size of the images.
+    def optics(self, log: CameraRig | None) -> Optics:
+        """Returns what is drawn for the cameras of a scenario whose log has this rig.
 
         Raises:
-            DataError: Its log has no such cameras.
+            DataError: It has no such cameras, or a lens cannot be drawn.
         """
-        try:
-            return scaled_rig(find_rig(self.cameras, scenario.camera_rig), self.image_size)
-        except DataError as error:
-            raise DataError(error.problem, scenario=scenario.id, field="cameras", remedy=error.remedy) from None
+        from worldengine_envs.rendering.lenses import pinhole_views
+
+        rig = scaled_rig(find_rig(self.cameras, log), self.image_size)
+        plain, maps = pinhole_views(rig)
+        size = tuple(plain.image_size[0].tolist())
+        return Optics(log, rig.names, rigid_inverse(plain.camera_to_ego), intrinsics_of(plain), size, maps)
 
     def spaces(self, names: tuple[str, ...]) -> dict[str, spaces.Box]:
         """Returns the space of the images of each camera."""
         shape = (*self.image_size, 3 * self.image_history)
         return {name: spaces.Box(0, 255, shape, np.uint8) for name in names}
 
-    def first_rig(self, selection) -> CameraRig:
-        """Returns the cameras of the first scenario of a selection, which is read only where the log's cameras may be meant."""
+    def camera_names(self, selection) -> tuple[str, ...]:
+        """Returns the cameras of a selection's scenarios; the first one is read where the log's cameras may be meant."""
         names = (self.cameras,) if isinstance(self.cameras, str) else self.cameras
-        if self.cameras in RIGS or all(name in RIGS["surround8"].names for name in names):
-            return scaled_rig(find_rig(self.cameras), self.image_size)
-        return self.rig(selection.pack.load(selection.ids[0]))
+        known = self.cameras in RIGS or all(name in RIGS["surround8"].names for name in names)
+        return find_rig(self.cameras, None if known else selection.pack.load(selection.ids[0]).camera_rig).names
