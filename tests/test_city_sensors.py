@@ -8,12 +8,13 @@ import pytest
 from factory import Agent, straight_scenario
 from PIL import Image
 
+from worldengine_envs.city import make_scenario
 from worldengine_envs.city.camera_log import CameraLogSettings, ego_to_world, write_camera_log
 from worldengine_envs.city.raycast import GROUND, SKY, Lens, cast_ranges, make_solids, undo_distortion
 from worldengine_envs.city.sensors import LidarSettings, SurfaceCaster, distort, lidar_rays
 from worldengine_envs.city.surfaces.types import PRIMITIVE, Shape, Street
 from worldengine_envs.errors import DataError
-from worldengine_envs.rendering.cameras import camera_to_ego
+from worldengine_envs.rendering.cameras import RIGS, camera_to_ego, intrinsics_of, scaled_rig
 from worldengine_envs.scenario.types import AgentType
 
 HEIGHT, WIDTH = 90, 160
@@ -231,6 +232,34 @@ class TestCamera:
             images.append(bare.camera(moment, level_camera(x=1.0), INTRINSICS, HEIGHT, WIDTH))
         for a, b in zip(*images, strict=True):
             assert np.array_equal(a, b)
+
+
+@pytest.mark.parametrize(("family", "seed"), [("stop_at_light", 2), ("work_zone", 2), ("jaywalker", 1), ("roundabout", 1)])
+def test_all_that_is_seen_of_an_agent_lies_in_its_box(family, seed):
+    """Pixels put back into the world by their depth: in the box that can be hit; all others are outside of it."""
+    scenario = make_scenario(family, seed)
+    caster = SurfaceCaster(scenario, time_of_day="day")
+    rig = scaled_rig(RIGS["surround8"], (72, 128))
+    moment, intrinsics = caster.logged(scenario.start_step), intrinsics_of(rig)
+    columns, rows = np.meshgrid(np.arange(128) + 0.5, np.arange(72) + 0.5)
+    seen = set()
+    for c in range(8):
+        pose = ego_to_world(scenario, scenario.start_step) @ rig.camera_to_ego[c]
+        view = caster.camera(moment, pose, intrinsics[c], 72, 128, supersample=1)
+        fx, fy, cx, cy = intrinsics[c]
+        points = np.stack(((columns - cx) / fx, (rows - cy) / fy, np.ones_like(rows)), axis=2) * view.depth[..., None]
+        world = points @ pose[:3, :3].T + pose[:3, 3]
+        for a in np.flatnonzero(moment.present[1:]) + 1:
+            x, y, yaw, *size = moment.boxes[a]
+            cos, sin = np.cos(yaw), np.sin(yaw)
+            local = (world - (x, y, 0.5 * size[2])) @ [[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]]
+            out = np.abs(local) - 0.5 * np.array(size)
+            mine = view.instance == a
+            assert (out[mine] < 1e-4).all()
+            inner = (out < -0.05).all(2) & (view.depth > 0)
+            assert (mine | ~inner).all()
+            seen.update({a} if mine.any() else ())
+    assert len(seen) >= 5
 
 
 class TestLenses:

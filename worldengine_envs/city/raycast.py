@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from worldengine_envs.city.raytree import build_tree
+from worldengine_envs.city.surfaces.parts import half_extents
 from worldengine_envs.city.surfaces.textures import ground_color, lamp_light, shade, sky_color, soft_shadow, surface_color
 from worldengine_envs.city.surfaces.types import Ground, Light, Shape
 from worldengine_envs.simulation.kernels import inlined_kernel, kernel
@@ -89,10 +90,7 @@ def seen_from(origin: np.ndarray, shape: np.ndarray, from_unit: np.ndarray):
     inverse = np.linalg.inv(linear)
     start = np.einsum("nij,nj->ni", inverse, origin - offset)
     to_unit = np.concatenate((inverse, -np.einsum("nij,nj->ni", inverse, offset)[:, :, None]), axis=2)
-    a = np.abs(linear)
-    disc = np.hypot(a[:, :, 0], a[:, :, 1])
-    half = np.where((shape == ELLIPSOID)[:, None], np.hypot(disc, a[:, :, 2]), disc + a[:, :, 2])
-    half = np.where((shape == BOX)[:, None], a.sum(2), half)
+    half = half_extents(shape, linear)
     return to_unit, start, offset - half - origin, offset + half - origin
 
 

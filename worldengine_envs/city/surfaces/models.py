@@ -7,6 +7,7 @@ import zlib
 import numpy as np
 
 from worldengine_envs.city.surfaces import furniture, people, vehicles
+from worldengine_envs.city.surfaces.parts import squeezed
 from worldengine_envs.city.surfaces.types import Model
 from worldengine_envs.scenario.types import AgentType
 
@@ -26,7 +27,7 @@ def _vehicles() -> list[Model]:
         models.append((f"minibus_{color}", (6.6, 2.2, 2.7), vehicles.van((6.6, 2.2, 2.7), paint, glazed=True)))
         models.append((f"truck_{color}", (8.2, 2.5, 3.4), vehicles.truck((8.2, 2.5, 3.4), paint)))
         models.append((f"bus_{color}", (12.0, 2.55, 3.2), vehicles.bus((12.0, 2.55, 3.2), paint)))
-    return [Model(name, AgentType.VEHICLE, size, parts.array(), CAR_SHADOW) for name, size, parts in models]
+    return [Model(name, AgentType.VEHICLE, size, squeezed(parts.array(), size), CAR_SHADOW) for name, size, parts in models]
 
 
 def _people() -> list[Model]:
@@ -34,9 +35,9 @@ def _people() -> list[Model]:
     for seed, (color, clothes) in enumerate(people.CLOTHES.items()):
         for name, size in (("adult", ADULT), ("slim", SLIM), ("child", CHILD)):
             parts = people.walker(size, clothes, seed)
-            models.append(Model(f"{name}_{color}", AgentType.PEDESTRIAN, size, parts.array(), SMALL_SHADOW))
+            models.append(Model(f"{name}_{color}", AgentType.PEDESTRIAN, size, squeezed(parts.array(), size), SMALL_SHADOW))
         parts = people.cyclist(RIDER, clothes, list(vehicles.PAINTS.values())[seed + 2], seed)
-        models.append(Model(f"cyclist_{color}", AgentType.BICYCLE, RIDER, parts.array(), SMALL_SHADOW))
+        models.append(Model(f"cyclist_{color}", AgentType.BICYCLE, RIDER, squeezed(parts.array(), RIDER), SMALL_SHADOW))
     return models
 
 
@@ -54,7 +55,7 @@ def _objects() -> list[Model]:
         ("box_brown", AgentType.GENERIC_OBJECT, (1.60, 1.00, 1.00), furniture.crate((1.60, 1.00, 1.00), (0.50, 0.38, 0.26))),
         *((name, AgentType.GENERIC_OBJECT, furniture.LIGHT_SIZE, parts) for name, parts in lights),
     ]
-    return [Model(name, kind, size, parts.array(), SMALL_SHADOW) for name, kind, size, parts in rows]
+    return [Model(name, kind, size, squeezed(parts.array(), size), SMALL_SHADOW) for name, kind, size, parts in rows]
 
 
 MODELS: tuple[Model, ...] = (*_vehicles(), *_people(), *_objects())

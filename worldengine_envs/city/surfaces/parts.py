@@ -85,3 +85,22 @@ class Parts:
         primitives["to_unit"][:, :, 3] = -np.einsum("nij,nj->ni", back, offset)
         primitives["color"], primitives["glow"] = colors[:, :3], colors[:, 3:]
         return primitives
+
+
+def half_extents(shape: np.ndarray, linear: np.ndarray) -> np.ndarray:
+    """Returns (n, 3) how far shapes (n,) Shape reach from their centre along x, y, z [m]; linear (n, 3, 3) unit shape -> frame."""
+    a = np.abs(linear)
+    disc = np.hypot(a[:, :, 0], a[:, :, 1])
+    half = np.where((shape == Shape.ELLIPSOID)[:, None], np.hypot(disc, a[:, :, 2]), disc + a[:, :, 2])
+    return np.where((shape == Shape.BOX)[:, None], a.sum(2), half)
+
+
+def squeezed(primitives: np.ndarray, size) -> np.ndarray:
+    """Returns primitives, squeezed along x, y, z so that none reaches out of a box of this size [m] around the origin."""
+    linear, at = primitives["from_unit"][:, :, :3], primitives["from_unit"][:, :, 3]
+    reach = (np.abs(at) + half_extents(primitives["shape"], linear)).max(0)
+    factor = np.minimum(0.5 * np.asarray(size) / reach, 1.0)
+    fitting = primitives.copy()
+    fitting["from_unit"] *= factor[:, None]
+    fitting["to_unit"][:, :, :3] /= factor
+    return fitting
