@@ -16,7 +16,7 @@ from worldengine_envs.envs.selection import MemoryPack
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.gaussians import Gaussians
 from worldengine_envs.rendering.quantised import decode_scene, encode_scene
-from worldengine_envs.rendering.scene import GaussianScene, Node
+from worldengine_envs.rendering.scene import GaussianScene, Node, validate_scene
 from worldengine_envs.scenario import Pack, PackedScene, verify, write_pack
 from worldengine_envs.scenario.pack_manifest import SceneInfo
 from worldengine_envs.scenario.recipes import SCENE_MAKERS
@@ -217,3 +217,20 @@ def test_scenarios_tell_their_scenes(tmp_path, monkeypatch):
         gym.registry.clear()
         gym.registry.update(before)
     assert {info.scene for info in worldengine_envs.scenarios("starter")} == {"sampled"}
+
+
+def test_a_real_log_is_dressed(tmp_path, shared, capsys):
+    """Logs as imported, without a word about surfaces, get a street by the city's own maker."""
+    log = shared / "data" / "nuscenes_mini" / "sd_nuscenes_v1.0-mini_scene-0757.pkl"
+    assert main(["import", "scenarionet", str(log), "--out", str(tmp_path / "logs")]) == 0
+    assert main(["packs", "dress", str(tmp_path / "logs"), "--out", str(tmp_path / "seen")]) == 0
+    pack = Pack.open(tmp_path / "seen")
+    first, last = pack.entries[0].id, pack.entries[-1].id
+    scene = scene_of(pack, last, 0.1)
+    assert scene.kind == "dressed" and set(scene.appearances) == {"day", "dusk", "night"}
+    assert len(scene.nodes["background"].gaussians) > 1000 and scene.actors == ()
+    assert first != last and scene_of(pack, first, 0.1) is scene
+    validate_scene(scene)
+    ground = scene.nodes["background"].gaussians.means
+    x, y = pack.load(last).tracks.state[0, pack.entries[-1].start_step, :2]
+    assert (np.hypot(ground[:, 0] - x, ground[:, 1] - y) < 30.0).sum() > 100  # where the ego is
