@@ -33,6 +33,7 @@ from worldengine_envs.rendering.cpu.harmonics_backward import color_backward
 from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 
 MIN_RATIO = 0.005**2  # of the determinants; the compensation is constant under it
+SHORTEST = 1e-12  # a quaternion is not taken for shorter: its gradient stays finite
 CHUNK = 256  # Gaussians whose gradients of the camera are added up first: sums do not depend on the number of threads
 
 
@@ -100,7 +101,7 @@ def _gaussian_backward(g, flow, camera, gaussians, gradients, v_pose, v_screen):
     y = pose[1, 0] * p0 + pose[1, 1] * p1 + pose[1, 2] * p2 + pose[1, 3]
     z = pose[2, 0] * p0 + pose[2, 1] * p1 + pose[2, 2] * p2 + pose[2, 3]
     q00, q01, q02, q10, q11, q12, q20, q21, q22 = _rotation(gaussians.quats[g])
-    s0, s1, s2 = math.exp(scales[0]), math.exp(scales[1]), math.exp(scales[2])
+    s0, s1, s2 = math.exp(np.float64(scales[0])), math.exp(np.float64(scales[1])), math.exp(np.float64(scales[2]))
     # M = R Q S; r.. are columns of R Q
     r00, r10, r20 = _turn(pose, q00, q10, q20)
     r01, r11, r21 = _turn(pose, q01, q11, q21)
@@ -249,6 +250,7 @@ def _rotation_backward(quat, v_quat, v00, v10, v20, v01, v11, v21, v02, v12, v22
     w, x, y, z = np.float64(quat[0]), np.float64(quat[1]), np.float64(quat[2]), np.float64(quat[3])
     norm = math.sqrt(w * w + x * x + y * y + z * z)
     w, x, y, z = w / norm, x / norm, y / norm, z / norm
+    norm = max(norm, SHORTEST)
     v_w = 2.0 * (x * (v21 - v12) + y * (v02 - v20) + z * (v10 - v01))
     v_x = 2.0 * (w * (v21 - v12) + y * (v01 + v10) + z * (v02 + v20) - 2.0 * x * (v11 + v22))
     v_y = 2.0 * (w * (v02 - v20) + x * (v01 + v10) + z * (v12 + v21) - 2.0 * y * (v00 + v22))

@@ -83,11 +83,11 @@ def _spread(values: np.ndarray) -> np.ndarray:
 def _pack(order, means, quats, scales, opacities, sh, geometry, colors):
     for i in range(len(order)):
         group, lane, k = i // LANES, i % LANES, order[i]
-        w, x, y, z = float(quats[k, 0]), float(quats[k, 1]), float(quats[k, 2]), float(quats[k, 3])
+        w, x, y, z = np.float64(quats[k, 0]), np.float64(quats[k, 1]), np.float64(quats[k, 2]), np.float64(quats[k, 3])
         length = math.sqrt(w * w + x * x + y * y + z * z)
         w, x, y, z = w / length, x / length, y / length, z / length
-        sx, sy, sz = math.exp(float(scales[k, 0])), math.exp(float(scales[k, 1])), math.exp(float(scales[k, 2]))
-        logit = float(opacities[k])
+        sx, sy, sz = math.exp(np.float64(scales[k, 0])), math.exp(np.float64(scales[k, 1])), math.exp(np.float64(scales[k, 2]))
+        logit = np.float64(opacities[k])
         total = 0.0 * (means[k, 0] + means[k, 1] + means[k, 2] + logit + sx + sy + sz + w)
         for j in range(sh.shape[1]):
             total += 0.0 * sh[k, j]
@@ -125,10 +125,10 @@ def _bound(n, geometry, bounds):
             group, lane = i // LANES, i % LANES
             distance = 0.0
             for axis in range(3):
-                distance += (float(geometry[group, axis, lane]) - float(bounds[c, axis])) ** 2
+                distance += (np.float64(geometry[group, axis, lane]) - np.float64(bounds[c, axis])) ** 2
                 scale = 0.0
                 for row in range(3):
-                    scale += float(geometry[group, 3 + 3 * row + axis, lane]) ** 2
+                    scale += np.float64(geometry[group, 3 + 3 * row + axis, lane]) ** 2
                 spread = max(spread, scale)
             radius = max(radius, distance)
         bounds[c, 3], bounds[c, 4] = 1.0001 * math.sqrt(radius), 1.0001 * math.sqrt(spread)
