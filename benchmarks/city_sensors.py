@@ -2,8 +2,8 @@
 
     python benchmarks/city_sensors.py [--per-family 1] [--repeats 3]
 
-One scenario of each family at its start, day, dusk and night by turns: the street's surfaces; the front camera at 320x180 with 9 rays
-a pixel; a turn of a LiDAR with 32 beams. Processor time of one thread, the least over repeats; compiling is left out.
+One scenario of each family at its start, day, dusk and night by turns: the surfaces of its street; the front camera at 320x180
+with 9 rays a pixel; a turn of a LiDAR with 32 beams. Processor time of one thread, the least over repeats; compiling is left out.
 """
 
 from __future__ import annotations
