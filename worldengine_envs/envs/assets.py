@@ -32,7 +32,7 @@ class Cast:
     light_pose: np.ndarray  # (lights, 3) float64 x, y [m], yaw [rad]; NaN = none of its own
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Scenery:
     """A scene in one appearance, as parts of a renderer."""
 
@@ -43,6 +43,7 @@ class Scenery:
     sky: int  # -1 = none
     actors: dict[str, tuple[int, tuple[float, float, float]]]  # part and box [m] by the track's token
     parts: list[int]
+    count: int  # Gaussians
     nbytes: int
     users: int = 0  # worlds that it is on stage in
     casts: dict[str, Cast] = field(default_factory=dict)  # by scenario
@@ -115,7 +116,7 @@ class Assets:
         actors = {token: (parts[token], scene.nodes[token].size) for token in scene.actors}
         nbytes = sum(_nbytes(gaussians) for gaussians in looks.values())
         background, sky = parts[BACKGROUND], parts.get(SKY, -1)
-        return Scenery(keep, appearance, scene.kind, background, sky, actors, list(parts.values()), nbytes)
+        return Scenery(keep, appearance, scene.kind, background, sky, actors, list(parts.values()), len(scene), nbytes)
 
     def _make_room(self) -> None:
         total = self.nbytes

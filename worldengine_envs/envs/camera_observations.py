@@ -44,8 +44,8 @@ class CameraObserver:
         self._writer = FrameWriter()
         self._optics: list[Optics | None] = [None] * worlds
         self._known_optics: dict[int, Optics] = {}  # by id() of the log's rig, which they keep
-        self._on_stage: list[Scenery | None] = [None] * worlds
-        weakref.finalize(self, _leave_all, self.assets, self._on_stage)
+        self.on_stage: list[Scenery | None] = [None] * worlds
+        weakref.finalize(self, _leave_all, self.assets, self.on_stage)
 
     def begin(self, worlds: np.ndarray) -> None:
         """Sets the stage of worlds (n,) that were just reset, and draws what their logs have seen before.
@@ -153,7 +153,7 @@ class CameraObserver:
         batch, settings, scenario = self.batch, self.settings, self.batch.scenario_of(w)
         optics = self._optics_of(scenario)
         scenery, cast = self.assets.take(batch.selection.pack, scenario, settings.scene_detail, settings.appearance)
-        old, self._on_stage[w] = self._on_stage[w], scenery
+        old, self.on_stage[w] = self.on_stage[w], scenery
         if old is not None:
             self.assets.leave(old)
         order = self.rows_of(w)
