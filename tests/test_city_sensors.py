@@ -367,11 +367,23 @@ class TestCameraLog:
             assert (np.abs(depth - z[inside]) < 0.05 * z[inside] + 0.1).mean() > 0.9
         assert seen > 200
 
+    def test_what_fails_half_way_leaves_nothing(self, tmp_path, monkeypatch):
+        scenario = straight_scenario([Agent(15.0, 0.0)])
+        monkeypatch.setattr(SurfaceCaster, "lidar", lambda *_: 1 / 0)
+        settings = CameraLogSettings(cameras="front", image_size=(9, 16), last_step=0)
+        with pytest.raises(ZeroDivisionError):
+            write_camera_log(scenario, tmp_path / "log", settings)
+        assert not list(tmp_path.iterdir())
+        path = write_camera_log(scenario, tmp_path / "log", replace(settings, lidar=LidarSettings(beams=0)))
+        log = json.loads(path.read_text())
+        assert log["lidar"] is None
+        assert "lidar" not in log["frames"][0]
+
     def test_bad_requests_name_what_is_wrong(self, tmp_path):
         scenario = straight_scenario([Agent(15.0, 0.0)])
         (tmp_path / "full").mkdir()
         (tmp_path / "full" / "file").write_text("")
-        with pytest.raises(DataError, match="not empty"):
+        with pytest.raises(DataError, match="is no camera log"):
             write_camera_log(scenario, tmp_path / "full")
         with pytest.raises(DataError, match="no steps"):
             write_camera_log(scenario, tmp_path / "new", CameraLogSettings(first_step=10_000))

@@ -23,9 +23,10 @@ from PIL import Image
 from worldengine_envs.city.sensors import CameraView, LidarSettings, SurfaceCaster
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.cameras import find_rig, intrinsics_of, scaled_rig
+from worldengine_envs.scenario.new_folder import new_folder
 from worldengine_envs.scenario.types import STEP_S, AgentType, LightState, Scenario
 
-FORMAT, VERSION = "worldengine-camera-log", 1
+FORMAT, VERSION, NAME = "worldengine-camera-log", 1, "log.json"
 LIDAR_MOUNT = (1.0, 0.0, 1.95)  # x, y, z [m] in the ego frame: on the roof
 FARTHEST_CM = 65535
 
@@ -41,7 +42,7 @@ class CameraLogSettings:
     every: int = 1  # steps of 0.1 s from frame to frame
     time_of_day: str | None = None  # None = the scenario's own
     supersample: int = 3  # rays along each side of a pixel
-    lidar: LidarSettings | None = field(default_factory=LidarSettings)  # None = without
+    lidar: LidarSettings = field(default_factory=LidarSettings)  # with 0 beams = none
     seed: int = 0  # of the LiDAR's noise
     truth: bool = False  # write depth and instance images too
 
@@ -51,28 +52,26 @@ def write_camera_log(scenario: Scenario, folder: Path | str, settings: CameraLog
 
     Args:
         scenario: Who is where, and the map from which the street is made.
-        folder: Is made; must be empty or absent.
+        folder: Is made, whole or not at all; must not exist.
         settings: What is recorded.
 
     Raises:
-        DataError: The folder holds something, there is no such camera or time of day, or no step is asked for.
+        DataError: The folder exists, there is no such camera or time of day, or no step is asked for.
     """
-    settings, folder = settings or CameraLogSettings(), Path(folder)
+    settings = settings or CameraLogSettings()
     last = scenario.tracks.steps - 1 if settings.last_step is None else settings.last_step
     steps = range(settings.first_step, last + 1, settings.every) if settings.every > 0 else range(0)
     if not len(steps) or steps[0] < 0 or steps[-1] >= scenario.tracks.steps:
         remedy = f"The recording has {scenario.tracks.steps}, from 0 on"
         raise DataError(f"no steps {settings.first_step} to {last}", scenario=scenario.id, field="settings", remedy=remedy)
-    if folder.exists() and any(folder.iterdir()):
-        raise DataError("the folder is not empty", file=folder, remedy="Name a new one")
     rig = find_rig(settings.cameras, scenario.camera_rig)
     rig = rig if settings.image_size is None else scaled_rig(rig, settings.image_size)
     caster = SurfaceCaster(scenario, time_of_day=settings.time_of_day)
     log = _header(scenario, caster, rig, settings)
-    log["frames"] = [_write_frame(scenario, caster, rig, settings, step, folder) for step in steps]
-    path = folder / "log.json"
-    path.write_text(json.dumps(log, indent=1), encoding="utf-8")
-    return path
+    with new_folder(Path(folder), NAME, "camera log") as new:
+        log["frames"] = [_write_frame(scenario, caster, rig, settings, step, new) for step in steps]
+        (new / NAME).write_text(json.dumps(log, indent=1), encoding="utf-8")
+    return Path(folder) / NAME
 
 
 def ego_to_world(scenario: Scenario, step: int) -> np.ndarray:
@@ -110,7 +109,7 @@ def _header(scenario: Scenario, caster: SurfaceCaster, rig, settings: CameraLogS
         "offset": list(scenario.origin.offset),  # global x, y of the world's origin [m]
         "time_of_day": caster.time_of_day,
         "cameras": cameras,
-        "lidar": None if settings.lidar is None else {"lidar_to_ego": _lidar_to_ego().tolist()},
+        "lidar": None if settings.lidar.beams == 0 else {"lidar_to_ego": _lidar_to_ego().tolist()},
         "tracks": [{"token": t, "type": AgentType(int(k)).name.lower()} for t, k in zip(tracks.tokens, tracks.types, strict=True)],
     }
 
@@ -136,7 +135,7 @@ def _write_frame(scenario: Scenario, caster: SurfaceCaster, rig, settings: Camer
         frame["images"][name] = _write_png(folder, f"images/{name}/{step:06d}.png", view.rgb)
         if settings.truth:
             _write_truth(folder, f"{name}/{step:06d}.png", view)
-    if settings.lidar is not None:
+    if settings.lidar.beams > 0:
         returns = caster.lidar(moment, pose @ _lidar_to_ego(), settings.lidar, settings.seed + step)
         frame["lidar"] = f"lidar/{step:06d}.npy"
         (folder / "lidar").mkdir(parents=True, exist_ok=True)

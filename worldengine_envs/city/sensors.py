@@ -50,6 +50,17 @@ class LidarSettings:
     farthest_m: float = 80.0
     range_noise_m: float = 0.02  # standard deviation
 
+    def __post_init__(self):
+        if (
+            self.beams < 0
+            or self.columns < 1
+            or not self.range_noise_m >= 0.0
+            or not -90.0 < self.lowest_deg <= self.highest_deg < 90.0
+        ):
+            raise DataError(
+                f"no such LiDAR: {self}", field="lidar", remedy="Counts and noise above 0, elevations within 90 degrees"
+            )
+
 
 class LidarReturns(NamedTuple):
     """What a LiDAR measures in one turn; rays without return are left out."""
