@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from worldengine_envs.rendering.gaussians import Gaussians
 
@@ -36,3 +37,9 @@ def random_gaussians(seed: int, n: int, degree: int, *, size=(-2.5, -0.7), depth
         sh,
     )
     return Gaussians(*(array.astype(np.float32) for array in arrays))
+
+
+def tensors(gaussians: Gaussians, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
+    """Returns the parameters as torch tensors of their own memory: means, quats, scales, opacities, sh."""
+    arrays = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.sh)
+    return [torch.tensor(array, dtype=dtype) for array in arrays]

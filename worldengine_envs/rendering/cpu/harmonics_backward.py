@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from worldengine_envs.rendering.cpu.projection import BRIGHTEST
 from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 
 _PI = math.pi
@@ -18,7 +19,7 @@ C3D, C3E = math.sqrt(7 / (16 * _PI)), math.sqrt(105 / (16 * _PI))
 def color_backward(sh, v_r, v_g, v_b, x, y, z, v_sh):
     """Carries the gradient of a colour to its coefficients and to the direction of view.
 
-    A channel that the clamp at 0 cuts off gets no gradient.
+    A channel that is clamped (at 0, or absurdly bright) gets no gradient.
 
     Args:
         sh: (K, 3) coefficients, K = 1, 4, 9 or 16.
@@ -31,7 +32,9 @@ def color_backward(sh, v_r, v_g, v_b, x, y, z, v_sh):
     """
     degree = 0 if len(sh) == 1 else 1 if len(sh) == 4 else 2 if len(sh) == 9 else 3
     r, g, b = _color(sh, degree, x, y, z)
-    v_r, v_g, v_b = v_r if r > 0.0 else 0.0, v_g if g > 0.0 else 0.0, v_b if b > 0.0 else 0.0
+    v_r = v_r if 0.0 < r < BRIGHTEST else 0.0
+    v_g = v_g if 0.0 < g < BRIGHTEST else 0.0
+    v_b = v_b if 0.0 < b < BRIGHTEST else 0.0
     _add(sh, 0, v_r, v_g, v_b, C0, v_sh)
     if degree == 0:
         return 0.0, 0.0, 0.0

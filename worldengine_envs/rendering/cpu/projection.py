@@ -67,7 +67,7 @@ WIDEST = 0.3  # a mean outside the image by more than this share of half of its 
 MAX_EXTEND = 3.34  # no Gaussian reaches further, in standard deviations: sqrt(2 ln 255), rounded up
 LOG2_255 = 7.994353436858858
 FINITE = 3e38
-BRIGHTEST = 1e30  # colour: its product with a weight stays finite
+BRIGHTEST = 1e15  # colour: its square and its gradients stay finite
 
 
 @kernel

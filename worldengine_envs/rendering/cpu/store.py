@@ -62,7 +62,7 @@ def morton_order(means: np.ndarray) -> np.ndarray:
     """Returns (N,) int32 order of points (N, 3) along a curve that keeps neighbours together; cells of 1/2048 of the extent."""
     if not len(means):
         return np.zeros(0, np.int32)
-    points = np.nan_to_num(means.astype(np.float64))
+    points = np.where(np.isfinite(means), means, 0.0).astype(np.float64)
     low, high = points.min(0), points.max(0)
     cells = ((points - low) * (2047.0 / max(float((high - low).max()), 1e-9))).astype(np.uint64)
     code = np.zeros(len(points), np.uint64)
