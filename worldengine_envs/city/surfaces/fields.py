@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from worldengine_envs.city.surfaces.types import Shape
 from worldengine_envs.simulation.kernels import allocating_kernel, kernel
+
+ELLIPSOID = int(Shape.ELLIPSOID)
+FAR_EDGE = 11.9  # from the road, where nobody looks at the ground any more [m]
 
 
 @kernel
@@ -146,3 +150,64 @@ def add_lamp(lit, origin, cell, x, y, reach, far):
                 share = 1.0 / (1.0 + square / (reach * reach))
                 fade = 1.0 - square / (far * far)
                 lit[i, j] = np.float32(min(1.0, lit[i, j] + share * share * fade))
+
+
+@kernel
+def cast_shadows(shadow, edge, origin, cell, primitives, sun, strength):
+    """Sets the cells to ``strength`` from which a box or an ellipsoid hides the sun.
+
+    Args:
+        shadow, edge: (rows, columns) float32; cells as far from the road as ``edge`` knows are left out.
+        origin, cell: Of the cells [m].
+        primitives: PRIMITIVE without cylinders.
+        sun: (3,) direction towards it.
+        strength: Of the shadow.
+    """
+    rows, columns = shadow.shape
+    for p in primitives:
+        m = p.from_unit
+        wide = abs(m[0, 0]) + abs(m[0, 1]) + abs(m[0, 2])
+        deep = abs(m[1, 0]) + abs(m[1, 1]) + abs(m[1, 2])
+        tall = abs(m[2, 0]) + abs(m[2, 1]) + abs(m[2, 2])
+        low, high = max(m[2, 3] - tall, 0.0) / sun[2], (m[2, 3] + tall) / sun[2]  # way along the ray
+        left, right = m[0, 3] - wide - max(low * sun[0], high * sun[0]), m[0, 3] + wide - min(low * sun[0], high * sun[0])
+        near, far = m[1, 3] - deep - max(low * sun[1], high * sun[1]), m[1, 3] + deep - min(low * sun[1], high * sun[1])
+        for i in range(max(0, int((near - origin[1]) / cell)), min(rows, int((far - origin[1]) / cell) + 1)):
+            for j in range(max(0, int((left - origin[0]) / cell)), min(columns, int((right - origin[0]) / cell) + 1)):
+                if shadow[i, j] == 0.0 and edge[i, j] < FAR_EDGE:
+                    if _hides(p, origin[0] + (j + 0.5) * cell, origin[1] + (i + 0.5) * cell, sun):
+                        shadow[i, j] = strength
+
+
+@kernel
+def _hides(p, x, y, sun):
+    """Returns whether a primitive lies between a point of the ground and the sun."""
+    m = p.to_unit
+    nearest, farthest, a, b, c = 0.0, np.inf, 0.0, 0.0, -1.0
+    for k in range(3):
+        o = m[k, 0] * x + m[k, 1] * y + m[k, 3]
+        d = m[k, 0] * sun[0] + m[k, 1] * sun[1] + m[k, 2] * sun[2]
+        a, b, c = a + d * d, b + o * d, c + o * o
+        if abs(d) < 1e-12:
+            d = 1e-12
+        one, two = (-1.0 - o) / d, (1.0 - o) / d
+        nearest, farthest = max(nearest, min(one, two)), min(farthest, max(one, two))
+    if p.shape == ELLIPSOID:
+        return b * b - a * c > 0.0 and b < 0.0
+    return nearest < farthest
+
+
+@allocating_kernel
+def blur(field, times):
+    """Smooths a field in place with the weights 1, 2, 1 along both axes, so many times; its rim stays."""
+    rows, columns = field.shape
+    old = np.empty_like(field)
+    quarter = np.float32(0.25)
+    for _ in range(times):
+        old[:] = field
+        for i in range(rows):
+            for j in range(1, columns - 1):
+                old[i, j] = quarter * (field[i, j - 1] + field[i, j] + field[i, j] + field[i, j + 1])
+        for i in range(1, rows - 1):
+            for j in range(columns):
+                field[i, j] = quarter * (old[i - 1, j] + old[i, j] + old[i, j] + old[i + 1, j])

@@ -16,7 +16,7 @@ def tree(parts: Parts, at, height: float, crown: float, seed: int) -> None:
     """Adds a tree at x, y [m] of this height, with a crown of this diameter [m]."""
     x, y = at
     leaves = LEAVES[seed % len(LEAVES)]
-    clear = 0.36 * height  # below the crown
+    clear = max(0.36 * height, 2.6)  # below the crown
     parts.cylinder((x, y, 0.5 * clear + 0.2), 0.24, clear + 0.4, BARK)
     turn = 0.7 * (seed % 9)
     parts.ellipsoid((x, y, clear + 0.52 * (height - clear)), (crown, crown, height - clear), leaves, Texture.FOLIAGE, seed=seed)

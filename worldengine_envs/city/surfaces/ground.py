@@ -16,7 +16,7 @@ CELL, BIN = 0.5, 4.0  # of the area map and of the bins of stripes [m]
 MARGIN = 110.0  # of the map around where cameras will be [m]
 REACH = 12.0  # from the road, how far its distance is known [m]
 DRIVABLE = (MapLayer.DRIVABLE_AREA, MapLayer.ROADBLOCK, MapLayer.INTERSECTION, MapLayer.CARPARK_AREA)  # as in the scores
-YELLOW_SHARE = 0.6  # of maps where the line in the middle is yellow
+DENSE_PERCENT = 65  # of maps have closed rows of houses; the others have gardens
 
 
 class Road(NamedTuple):
@@ -32,6 +32,11 @@ class Road(NamedTuple):
 def map_seed(vector_map: VectorMap) -> int:
     """Returns a number that depends on the map alone: scenarios that share a map look alike."""
     return zlib.crc32(np.rint(vector_map.polygon_xy * 100.0).astype("<i4").tobytes())
+
+
+def is_dense(seed: int) -> bool:
+    """Returns whether closed rows of houses stand on paving along a map's streets, rather than houses in gardens."""
+    return seed // 1000 % 100 < DENSE_PERCENT
 
 
 def camera_path(scenario: Scenario) -> np.ndarray:
@@ -75,7 +80,7 @@ def make_road(scenario: Scenario, path: np.ndarray) -> Road:
     order = np.array([Area.ROAD] * len(MapLayer), np.uint8)
     order[MapLayer.INTERSECTION], order[MapLayer.CARPARK_AREA] = Area.JUNCTION, Area.CARPARK
     drivable = drivable[np.argsort(order[layer[drivable]], kind="stable")]
-    area = np.full((rows, columns), Area.GRASS if map_seed(m) % 3 == 0 else Area.PAVED, np.uint8)
+    area = np.full((rows, columns), Area.PAVED if is_dense(map_seed(m)) else Area.GRASS, np.uint8)
     xy, offsets = _rings(m, drivable)
     edge = np.full((rows, columns), REACH, np.float32)
     fields.edge_distance(edge, origin, CELL, xy, offsets, REACH)
@@ -85,16 +90,15 @@ def make_road(scenario: Scenario, path: np.ndarray) -> Road:
 
 
 def make_ground(scenario: Scenario, road: Road) -> tuple[Ground, lanes.LaneSamples]:
-    """Returns the ground of a road, lit by no lamp yet, and its lanes (connectors left out) metre by metre."""
+    """Returns the ground of a road, without lamps and shadows, and its lanes (connectors left out) metre by metre."""
     m, (origin, _, area, edge, near) = scenario.vector_map, road
     rows_of_lanes = np.flatnonzero(~m.lane_is_connector & near[m.lane_polygon]).astype(np.int32)
     lane_at = np.full(area.shape, -1, np.int16)
     fields.fill(lane_at, origin, CELL, *_rings(m, m.lane_polygon[rows_of_lanes]), rows_of_lanes.astype(np.int16))
     flat = (m.centerline, m.centerline_offsets, m.polygon_xy, m.polygon_offsets, m.lane_polygon)
     samples = lanes.sample_lanes(rows_of_lanes, flat, edge, lane_at, origin, CELL)
-    middle = markings.YELLOW if map_seed(m) % 1000 < 1000 * YELLOW_SHARE else markings.WHITE
     rows, columns = (round(n * CELL / BIN) for n in area.shape)
-    stripes, colors = markings.paint(scenario, samples, np.stack((origin, origin + BIN * np.array((columns, rows)))), middle)
+    stripes, colors = markings.paint(scenario, samples, np.stack((origin, origin + BIN * np.array((columns, rows)))), map_seed(m))
     bin_offsets, bin_stripes = markings.bin_stripes(stripes, origin, BIN, rows, columns)
-    lit = np.zeros(area.shape, np.float32)
-    return Ground(origin, CELL, area, stripes, colors, BIN, bin_offsets, bin_stripes, columns, edge, lit), samples
+    lit, shadow = np.zeros(area.shape, np.float32), np.zeros(area.shape, np.float32)
+    return Ground(origin, CELL, area, stripes, colors, BIN, bin_offsets, bin_stripes, columns, edge, lit, shadow), samples

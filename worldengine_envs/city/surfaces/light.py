@@ -31,7 +31,7 @@ LIGHTS: dict[str, Light] = {
         lamp=(0.0, 0.0, 0.0),
     ),
     "dusk": _light(
-        ambient=(0.38, 0.36, 0.43),
+        ambient=(0.43, 0.41, 0.47),
         above=(0.03, 0.03, 0.05),
         sun=(0.32, 0.18, 0.08),
         azimuth=0.7,
@@ -42,7 +42,7 @@ LIGHTS: dict[str, Light] = {
         lamp=(0.28, 0.23, 0.13),
     ),
     "night": _light(
-        ambient=(0.20, 0.21, 0.27),
+        ambient=(0.25, 0.26, 0.32),
         above=(0.02, 0.02, 0.03),
         sun=(0.02, 0.02, 0.03),
         azimuth=2.5,
@@ -50,7 +50,7 @@ LIGHTS: dict[str, Light] = {
         zenith=(0.02, 0.03, 0.07),
         horizon=(0.10, 0.10, 0.15),
         is_dark=True,
-        lamp=(0.75, 0.62, 0.38),
+        lamp=(0.90, 0.75, 0.48),
     ),
 }
 

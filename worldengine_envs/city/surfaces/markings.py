@@ -15,6 +15,8 @@ DASH, GAP = 3.0, 6.0  # [m]
 STOP_HALF, STOP_BACK = 0.22, 0.45  # half the thickness of a stop line, and from the lane's end to its middle [m]
 BAR, BAR_PERIOD = 0.28, 1.0  # half the width of a crosswalk's bar, and from bar to bar [m]
 BAY, BAY_ACROSS = 6.0, 2.6  # length of a bay along the kerb, width of one across [m]
+YELLOW_PERCENT = 60  # of maps have a yellow line between opposite directions
+PATCHES = 0.05  # mended places a metre of lane
 BEND = 0.03  # a solid line's rectangles turn at most so much [rad] ...
 LONGEST = 30.0  # ... and are at most so long [m]
 
@@ -126,6 +128,17 @@ def _turn(samples, a, b):
     return abs(samples.pose[b, 3] * samples.pose[a, 2] - samples.pose[b, 2] * samples.pose[a, 3])
 
 
+def patches(samples: LaneSamples, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (stripes, 6) rectangles of mended asphalt on the lanes and (stripes, 3) float32 their colours."""
+    rng = np.random.default_rng(seed)
+    rows = np.flatnonzero(rng.random(len(samples.lane)) < PATCHES * STEP)
+    x, y, cos, sin = samples.pose[rows].T
+    left = rng.uniform(-0.9, 0.9, len(rows))
+    half_length, half_width = rng.uniform(0.5, 3.0, len(rows)), rng.uniform(0.25, 0.7, len(rows))
+    color = np.array((0.385, 0.39, 0.405)) * np.where(rng.random(len(rows)) < 0.7, 0.87, 1.1)[:, None]
+    return np.stack((x - left * sin, y + left * cos, cos, sin, half_length, half_width), axis=1), color.astype(np.float32)
+
+
 def stop_lines(vector_map: VectorMap, lanes: np.ndarray, samples: LaneSamples) -> np.ndarray:
     """Returns (stripes, 6) lines across the ends of the lanes that lead to these ones (governed by lights)."""
     governed = np.zeros(vector_map.num_lanes, bool)
@@ -183,19 +196,20 @@ def bays(ring: np.ndarray) -> np.ndarray:
     return lines
 
 
-def paint(scenario: Scenario, samples: LaneSamples, box: np.ndarray, middle_color) -> tuple[np.ndarray, np.ndarray]:
+def paint(scenario: Scenario, samples: LaneSamples, box: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns (stripes, 6) rectangles as in ``Ground`` and (stripes, 3) float32 colours of all that is painted in a box.
 
     Args:
         scenario: Its map and lights.
         samples: Its lanes in the box, connectors left out.
         box: (2, 2) lowest and highest x, y [m].
-        middle_color: Of the line between opposite directions.
+        seed: Of the map.
     """
     m = scenario.vector_map
     blocks, counts = np.unique(m.lane_roadblock[~m.lane_is_connector], return_counts=True)
     alone = (m.lane_left < 0) & (m.lane_right < 0) & np.isin(m.lane_roadblock, blocks[counts == 1])
     lines, kinds = lane_lines(samples, line_kinds(samples, m.num_lanes, alone))
+    middle_color = YELLOW if seed % 100 < YELLOW_PERCENT else WHITE
     color = np.where((kinds >= MIDDLE)[:, None], np.float32(middle_color), np.float32(WHITE))
     others = [stop_lines(m, scenario.lights.lanes, samples)]
     for layer, make in ((MapLayer.CARPARK_AREA, bays), (MapLayer.CROSSWALK, crosswalk)):
@@ -205,7 +219,8 @@ def paint(scenario: Scenario, samples: LaneSamples, box: np.ndarray, middle_colo
                 others.append(make(ring))
     white = np.concatenate(others)
     white = white[((white[:, :2] > box[0]) & (white[:, :2] < box[1])).all(1)]
-    return np.concatenate((lines, white)), np.concatenate((color, np.broadcast_to(np.float32(WHITE), (len(white), 3))))
+    mended, tar = patches(samples, seed)
+    return np.concatenate((mended, lines, white)), np.concatenate((tar, color, np.tile(np.float32(WHITE), (len(white), 1))))
 
 
 @allocating_kernel

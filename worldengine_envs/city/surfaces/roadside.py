@@ -10,14 +10,16 @@ import numpy as np
 
 from worldengine_envs.city.surfaces import buildings, fields, greenery
 from worldengine_envs.city.surfaces.lanes import NO_KERB, STEP, LaneSamples
+from worldengine_envs.city.surfaces.light import LIGHTS
 from worldengine_envs.city.surfaces.parts import Parts
 from worldengine_envs.city.surfaces.textures import PAVEMENT
-from worldengine_envs.city.surfaces.types import Glow, Ground
+from worldengine_envs.city.surfaces.types import Glow, Ground, Shape
 
 KERB_STRIP = 0.45  # from the kerb to the middle of lamps and trees [m]
 LAMP_EVERY, LAMP_HEIGHT, LAMP_ARM = 30.0, 7.5, 1.9  # [m]
-LAMP_REACH, LAMP_FAR = 9.0, 24.0  # of its light on the ground [m]
+LAMP_REACH, LAMP_FAR = 11.0, 30.0  # of its light on the ground [m]
 CLEAR = 0.45  # around tracks, where nothing stands [m]
+SHADOW, SHADOW_BLUR = 0.30, 2  # strength, and how often it is smoothed
 POLE = (0.34, 0.36, 0.38)
 
 
@@ -71,6 +73,13 @@ class Site:
         return True
 
 
+def cast_shadows(ground: Ground, primitives: np.ndarray) -> None:
+    """Darkens the ground beside boxes and ellipsoids as the sun at noon does; soft, and the same at all times of day."""
+    solid = primitives[primitives["shape"] != Shape.CYLINDER]
+    fields.cast_shadows(ground.shadow, ground.edge, ground.origin, ground.cell, solid, LIGHTS["day"].sun_direction, SHADOW)
+    fields.blur(ground.shadow, SHADOW_BLUR)
+
+
 def add_lamps(site: Site, line: KerbLine, rng: Random) -> None:
     """Adds street lamps along a kerb, their arms over the road."""
     for k in range(rng.randrange(4, 16), len(line.s), round(LAMP_EVERY / STEP)):
@@ -92,9 +101,9 @@ def add_street_trees(site: Site, line: KerbLine, rng: Random) -> None:
     """Adds a row of trees at the kerb."""
     pitch, seed = rng.choice((9, 11, 14)), line.seed
     for k in range(rng.randrange(3, 3 + pitch), len(line.s), pitch):
-        at = line.xy[k] + (KERB_STRIP + 0.15) * line.out[k]
+        at = line.xy[k] + (KERB_STRIP + 0.3) * line.out[k]
         if rng.random() < 0.85 and site.reserve(at, (0.4, 0.4), 0.0, 0.2):
-            greenery.tree(site.parts, at, rng.uniform(5.5, 8.0), rng.uniform(2.6, 3.6), seed + k)
+            greenery.tree(site.parts, at, rng.uniform(6.0, 8.5), rng.uniform(2.6, 3.4), seed + k)
 
 
 def add_houses(site: Site, line: KerbLine, rng: Random, is_dense: bool) -> None:

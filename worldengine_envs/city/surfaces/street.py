@@ -7,13 +7,12 @@ from random import Random
 import numpy as np
 
 from worldengine_envs.city.surfaces import roadside
-from worldengine_envs.city.surfaces.ground import camera_path, make_ground, make_road, map_seed
+from worldengine_envs.city.surfaces.ground import camera_path, is_dense, make_ground, make_road, map_seed
 from worldengine_envs.city.surfaces.lights import signal_places
 from worldengine_envs.city.surfaces.types import Street
 from worldengine_envs.scenario.types import Scenario
 
 SIGHT = 5.0  # around traffic lights, where nothing stands [m]
-DENSE_SHARE = 0.65  # of maps with closed rows of houses; the others have gardens
 TREES_SHARE = 0.7  # of maps with rows of trees at the kerb
 
 
@@ -28,7 +27,7 @@ def make_street_surfaces(scenario: Scenario) -> Street:
     site = roadside.Site(ground, scenario.tracks)
     site.keep_clear(signal_places(scenario, road), SIGHT)
     character = Random(seed)
-    is_dense, has_trees = character.random() < DENSE_SHARE, character.random() < TREES_SHARE
+    dense, has_trees = is_dense(seed), character.random() < TREES_SHARE
     lines = roadside.kerb_lines(samples, seed)
     draws = [Random(line.seed) for line in lines]
     for line, rng in zip(lines, draws, strict=True):  # by kind, so that houses leave room for lamps everywhere
@@ -36,8 +35,10 @@ def make_street_surfaces(scenario: Scenario) -> Street:
     for line, rng in zip(lines, draws, strict=True):
         if has_trees:
             roadside.add_street_trees(site, line, rng)
-        roadside.add_houses(site, line, rng, is_dense)
-    if is_dense:
+        roadside.add_houses(site, line, rng, dense)
+    if dense:
         for line, rng in zip(lines, draws, strict=True):
             roadside.add_towers(site, line, rng)
-    return Street(ground, site.parts.array(), np.array(site.lamps).reshape(-1, 3), path)
+    primitives = site.parts.array()
+    roadside.cast_shadows(ground, primitives)
+    return Street(ground, primitives, np.array(site.lamps).reshape(-1, 3), path)

@@ -90,7 +90,7 @@ def _stripe_at(ground, x, y):
 
 @kernel
 def ground_color(ground, x, y):
-    """Returns r, g, b (float32) of the ground at x, y [m] in the scenario's frame: albedo, markings included."""
+    """Returns r, g, b (float32) of the ground at x, y [m] in the scenario's frame: albedo, with markings and shade."""
     far = 1000.0
     d = sample(ground.edge, ground, x, y, far)
     patch, grain = noise2(x * 0.11, y * 0.11, 11), noise2(x * 0.55, y * 0.55, 12)
@@ -123,7 +123,8 @@ def ground_color(ground, x, y):
         r += paint * (ground.stripe_color[s, 0] - r)
         g += paint * (ground.stripe_color[s, 1] - g)
         b += paint * (ground.stripe_color[s, 2] - b)
-    return np.float32(r), np.float32(g), np.float32(b)
+    left = 1.0 - sample(ground.shadow, ground, x, y, 0.0)
+    return np.float32(left * r), np.float32(left * g), np.float32(left * b)
 
 
 @inlined_kernel

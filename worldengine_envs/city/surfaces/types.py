@@ -72,6 +72,7 @@ class Ground(NamedTuple):
         np.ndarray
     )  # (rows, columns) float32 distance of a cell's centre from the road's edge [m], negative on the road; kerbs follow it
     lit: np.ndarray  # (rows, columns) float32 share of a street lamp's light that reaches the ground of a cell
+    shadow: np.ndarray  # (rows, columns) float32 how much darker the ground is beside what stands, 0 to 1
 
 
 class Light(NamedTuple):

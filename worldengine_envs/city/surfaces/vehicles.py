@@ -78,7 +78,7 @@ def _cabin(parts: Parts, body: Body, paint, waist: float, x) -> None:
 
 def _lights(parts: Parts, length: float, width: float, z: float, tall: float) -> None:
     """Adds head and tail lights, grille and plates."""
-    front, size = 0.48 * length, (0.05 * length, 0.24 * width, 0.2 * tall)
+    front, size = 0.485 * length, (0.05 * length, 0.24 * width, 0.2 * tall)
     for side in (-0.36, 0.36):
         at = side * width
         parts.box((front - 0.018 * length, at, z), size, HEADLIGHT, glow=HEADLIGHT_GLOW, glow_when=Glow.DARK)
