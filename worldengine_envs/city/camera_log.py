@@ -47,13 +47,16 @@ class CameraLogSettings:
     truth: bool = False  # write depth and instance images too
 
 
-def write_camera_log(scenario: Scenario, folder: Path | str, settings: CameraLogSettings | None = None) -> Path:
+def write_camera_log(
+    scenario: Scenario, folder: Path | str, settings: CameraLogSettings | None = None, overwrite: bool = False
+) -> Path:
     """Drives the scenario's logged ego past its street and writes what its sensors see; returns the path of ``log.json``.
 
     Args:
         scenario: Who is where, and the map from which the street is made.
-        folder: Is made, whole or not at all; must not exist.
+        folder: Is made, whole or not at all.
         settings: What is recorded.
+        overwrite: Replace a camera log that is there.
 
     Raises:
         DataError: The folder exists, there is no such camera or time of day, or no step is asked for.
@@ -68,7 +71,7 @@ def write_camera_log(scenario: Scenario, folder: Path | str, settings: CameraLog
     rig = rig if settings.image_size is None else scaled_rig(rig, settings.image_size)
     caster = SurfaceCaster(scenario, time_of_day=settings.time_of_day)
     log = _header(scenario, caster, rig, settings)
-    with new_folder(Path(folder), NAME, "camera log") as new:
+    with new_folder(Path(folder), NAME, "camera log", overwrite) as new:
         log["frames"] = [_write_frame(scenario, caster, rig, settings, step, new) for step in steps]
         (new / NAME).write_text(json.dumps(log, indent=1), encoding="utf-8")
     return Path(folder) / NAME
