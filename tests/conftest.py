@@ -12,3 +12,17 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("the folder ../shared with reference data is not there")
     return folder
+
+
+@pytest.fixture
+def recorder(monkeypatch):
+    """What draws in all environments of a test: ``camera_worlds.Recorder``, with stand-ins for the city's models."""
+    from camera_worlds import Recorder, small_model
+
+    from worldengine_envs.envs import assets
+
+    made = Recorder()
+    monkeypatch.setattr("worldengine_envs.rendering.renderer.make_renderer", lambda *_: made)
+    monkeypatch.setattr("worldengine_envs.city.gaussians.model_gaussians", small_model, raising=False)
+    monkeypatch.setattr(assets, "_shared", type(assets._shared)())
+    return made

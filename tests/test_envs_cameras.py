@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from camera_worlds import Recorder, instances, project, seen_pack, small_model, small_scene
+from camera_worlds import Recorder, instances, project, seen_pack, small_scene
 from factory import SIZES, Agent, moved, straight_scenario
 from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
@@ -39,16 +39,6 @@ WORLDS = [
     straight_scenario([Agent(26.0, 0.0)], id="wall"),
     straight_scenario([Agent(30.0 + 9 * i, 3.5, 6.0) for i in range(7)], id="crowd", speed=12.0),
 ]
-
-
-@pytest.fixture
-def recorder(monkeypatch):
-    """The renderer of all environments of a test."""
-    made = Recorder()
-    monkeypatch.setattr("worldengine_envs.rendering.renderer.make_renderer", lambda *_: made)
-    monkeypatch.setattr("worldengine_envs.city.gaussians.model_gaussians", small_model, raising=False)
-    monkeypatch.setattr(assets, "_shared", type(assets._shared)())
-    return made
 
 
 def box(scenario, a: int, step: int):
@@ -370,3 +360,30 @@ def test_city_scenarios_are_seen_as_they_are():
     observation, info = env.reset(seed=0)
     assert observation["CAM_F0"].shape == (72, 128, 3) and observation["CAM_F0"].std() > 10
     assert info["borrowed_assets"] == len(env.batch.scenario_of(0).tracks) - 1
+
+
+class OnDevice(Recorder):
+    """Hands on torch tensors, as a renderer on a GPU does."""
+
+    device = "meta"  # tensors there have no content, so that a copy to the host cannot go unnoticed
+
+    def render(self, frames, outputs=("rgb",)):
+        import torch
+
+        shape = len(frames), frames.height, frames.width, 3
+        return super().render(frames, outputs)._replace(rgb=torch.empty(shape, dtype=torch.uint8, device=self.device))
+
+
+def test_images_stay_on_the_device_that_was_asked_for(monkeypatch, recorder):
+    import torch
+
+    made = OnDevice()
+    monkeypatch.setattr("worldengine_envs.rendering.renderer.make_renderer", lambda *_: made)
+    monkeypatch.setattr(assets, "_shared", type(assets._shared)())
+    settings = {"observation": "camera", "action": "anchor", "device": "cuda", "image_history": 2, "image_size": (36, 64)}
+    envs = DrivingVectorEnv(seen_pack(WORLDS), 3, autoreset_mode="SameStep", **settings)
+    observations, _ = envs.reset(seed=0)
+    for _ in range(10):
+        assert isinstance(observations["CAM_F0"], torch.Tensor) and observations["CAM_F0"].device.type == "meta"
+        assert observations["CAM_F0"].shape == (3, 36, 64, 6) and isinstance(observations["ego"], np.ndarray)
+        observations, *_ = envs.step(np.zeros(3, int))

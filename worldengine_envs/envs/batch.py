@@ -186,11 +186,11 @@ class WorldBatch:
             truncated=np.zeros(w, np.bool_),
         )
 
-    def see(self, settings: CameraSettings) -> None:
-        """Lets worlds be seen by cameras from the next start on."""
+    def see(self, settings: CameraSettings, on_device: bool = False) -> None:
+        """Lets worlds be seen by cameras from the next start on; arguments as ``CameraObserver``."""
         from worldengine_envs.envs.camera_observations import CameraObserver
 
-        self.cameras = CameraObserver(settings, self)
+        self.cameras = CameraObserver(settings, self, on_device)
 
     def look(self, worlds: np.ndarray) -> None:
         """Draws what worlds (n,) look like now; once after each start and each decision."""

@@ -24,28 +24,36 @@ class CameraObserver:
     Args:
         settings: How.
         batch: ``WorldBatch`` or ``AgentBatch``; what its worlds hold is read, nothing is changed.
+        on_device: Images stay on the device where they are drawn, as torch tensors, if that is not the CPU.
         assets: Renderer and parts; None = those that all environments with the same settings share.
     """
 
-    def __init__(self, settings: CameraSettings, batch, assets: Assets | None = None):
+    def __init__(self, settings: CameraSettings, batch, on_device: bool = False, assets: Assets | None = None):
         self.settings, self.batch = settings, batch
         self.assets = assets or shared_assets(settings.renderer, settings.device)
+        self.on_device = on_device and self.assets.renderer.device != "cpu"
         worlds, self.names = batch.num_worlds, settings.camera_names(batch.selection)
         self.stage = make_stage(worlds, 1, 0, len(self.names))
         self.spaces = settings.spaces(self.names)
         self.borrowed = np.zeros(worlds, np.int64)  # agents without an asset of their own
-        shape, self._every = (worlds, *settings.image_size, 3), round(HISTORY_PERIOD_S / STEP_S / batch.decisions.substeps)
+        self._every = round(HISTORY_PERIOD_S / STEP_S / batch.decisions.substeps)
         self._depth = (settings.image_history - 1) * self._every  # earlier decisions that are kept
-        self.images = {
-            name: np.zeros((*shape[:3], 3 * settings.image_history), np.uint8) for name in self.names
-        }  # (W, H, W', 3 * history) by camera, oldest first
-        kept = 1 + self._depth if self._depth else 0
-        self._ring = {name: np.zeros((worlds, kept, *shape[1:]), np.uint8) for name in self.names}
+        history, kept = settings.image_history, 1 + self._depth if self._depth else 0
+        # (W, H, W', 3 * history) by camera, oldest first
+        self.images = {name: self._room((worlds, *settings.image_size, 3 * history)) for name in self.names}
+        self._ring = {name: self._room((worlds, kept, *settings.image_size, 3)) for name in self.names}
         self._writer = FrameWriter()
         self._optics: list[Optics | None] = [None] * worlds
         self._known_optics: dict[int, Optics] = {}  # by id() of the log's rig, which they keep
         self.on_stage: list[Scenery | None] = [None] * worlds
         weakref.finalize(self, _leave_all, self.assets, self.on_stage)
+
+    def _room(self, shape: tuple[int, ...]):
+        if not self.on_device:
+            return np.zeros(shape, np.uint8)
+        import torch
+
+        return torch.zeros(shape, dtype=torch.uint8, device=self.assets.renderer.device)
 
     def begin(self, worlds: np.ndarray) -> None:
         """Sets the stage of worlds (n,) that were just reset, and draws what their logs have seen before.
@@ -70,44 +78,50 @@ class CameraObserver:
         moments = Moments(state.agents, state.agent_size, state.present, bank.light_state, first, lights)
         self._keep(worlds, self.draw(worlds, worlds, moments))
 
-    def draw(self, source: np.ndarray, worlds: np.ndarray, moments: Moments) -> np.ndarray:
+    def draw(self, source: np.ndarray, worlds: np.ndarray, moments: Moments):
         """Returns (n, cameras, H, W, 3) uint8: rows ``source`` (n,) of the moments on the stages of ``worlds`` (n,)."""
         optics = [self._optics[w] for w in worlds.tolist()]
         sizes = {one.size for one in optics}
         if len(sizes) == 1:
             return self._draw_alike(source, worlds, moments, optics)
-        images = np.empty((len(source), len(self.names), *self.settings.image_size, 3), np.uint8)
+        images = self._room((len(source), len(self.names), *self.settings.image_size, 3))
         for size in sizes:  # rigs whose lenses need pinhole images of another size
             rows = np.array([i for i, one in enumerate(optics) if one.size == size])
             lights = {name: getattr(moments, name)[rows] for name in ("light_row", "light_count")}
             images[rows] = self._draw_alike(source[rows], worlds[rows], moments._replace(**lights), [optics[i] for i in rows])
         return images
 
-    def _draw_alike(self, source: np.ndarray, worlds: np.ndarray, moments: Moments, optics: list[Optics]) -> np.ndarray:
+    def _draw_alike(self, source: np.ndarray, worlds: np.ndarray, moments: Moments, optics: list[Optics]):
         """As ``draw``, of worlds whose pinhole images have the same size."""
+        bent = any(one.maps is not None for one in optics)
         with self.assets.lock:
             frames = self._writer.write(source, worlds, moments, self.stage, *optics[0].size)
-            drawn = _on_host(self.assets.renderer.render(frames).rgb)
+            drawn = self.assets.renderer.render(frames).rgb
+        if not isinstance(drawn, np.ndarray) and (bent or not self.on_device):
+            drawn = drawn.cpu().numpy()
         drawn = drawn.reshape(len(source), len(self.names), *optics[0].size, 3)
-        if all(one.maps is None for one in optics):
+        if not bent:
             return drawn
         images = np.empty((len(source), len(self.names), *self.settings.image_size, 3), np.uint8)
         for i, one in enumerate(optics):
             images[i] = drawn[i] if one.maps is None else resample(drawn[i], one.maps)
-        return images
+        return self._handed_on(images)
 
-    def _keep(self, worlds: np.ndarray, drawn: np.ndarray) -> None:
+    def _handed_on(self, images: np.ndarray):
+        """Returns images that were resampled on the host, on the device if they belong there."""
+        return self._room((0,)).new_tensor(images) if self.on_device else images
+
+    def _keep(self, worlds: np.ndarray, drawn) -> None:
         """Puts drawn images (n, cameras, H, W, 3) at the end of the history of worlds (n,) and writes what is observed."""
         for c, name in enumerate(self.names):
             images, ring = self.images[name], self._ring[name]
             if not self._depth:
                 images[worlds] = drawn[:, c]
                 continue
-            for w, image in zip(worlds.tolist(), drawn[:, c], strict=True):
-                ring[w, :-1] = ring[w, 1:]
-                ring[w, -1] = image
-                for j in range(self.settings.image_history):
-                    images[w, :, :, 3 * j : 3 * j + 3] = ring[w, j * self._every]
+            ring[worlds, :-1] = ring[worlds, 1:]
+            ring[worlds, -1] = drawn[:, c]
+            for j in range(self.settings.image_history):
+                images[worlds, :, :, 3 * j : 3 * j + 3] = ring[worlds, j * self._every]
 
     def _look_back(self, worlds: np.ndarray) -> None:
         """Fills the past of worlds (n,) with what the log's cameras saw at the decisions before the start.
@@ -197,8 +211,3 @@ def _leave_all(assets: Assets, on_stage: list[Scenery | None]) -> None:
     for scenery in on_stage:
         if scenery is not None:
             assets.leave(scenery)
-
-
-def _on_host(images) -> np.ndarray:
-    """Returns images as a numpy array, copied from the device if they are there."""
-    return images if isinstance(images, np.ndarray) else images.cpu().numpy()

@@ -29,7 +29,7 @@ def register_pettingzoo() -> None:
         raise ImportError(f"{error}; many agents need `pip install 'pettingzoo>=1.27'`") from error
     for env_id, spec in list(registry.items()):
         if spec.namespace == NAMESPACE and env_id not in parallel_registry:
-            register("parallel", env_id, ENTRY_POINT, kwargs={**spec.kwargs, "observation": "state"})
+            register("parallel", env_id, ENTRY_POINT, kwargs=dict(spec.kwargs))
 
 
 def offer_to_pettingzoo() -> None:

@@ -52,12 +52,19 @@ def _register(env_id: str, kwargs: dict) -> None:
 
 
 def register_pack(pack) -> None:
-    """Registers the ids of one opened pack (``scenario.pack.Pack``); ids that exist are left as they are."""
-    common = {"pack": pack.name, "observation": "state"}
-    _register(pack_env_id(pack.name), dict(common))
+    """Registers the ids of one opened pack (``scenario.pack.Pack``); ids that exist are left as they are.
+
+    Observations are camera images where every scenario that the id stands for has a Gaussian scene, else the state.
+    """
+    _register(pack_env_id(pack.name), {"pack": pack.name, "observation": _observation(pack.entries)})
     if len(pack.entries) <= MAX_SINGLE_IDS:
         for entry in pack.entries:
-            _register(scenario_env_id(pack.name, entry.id), {**common, "scenario": entry.id})
+            kwargs = {"pack": pack.name, "observation": _observation((entry,)), "scenario": entry.id}
+            _register(scenario_env_id(pack.name, entry.id), kwargs)
+
+
+def _observation(entries) -> str:
+    return "camera" if all(entry.has_scene for entry in entries) else "state"
 
 
 def _open_packs() -> Iterator:

@@ -71,11 +71,6 @@ def _unseen(pack, scenario_id: str) -> DataError:
     return DataError("it has no Gaussian scene", file=file, scenario=scenario_id, field="gaussian_scene", remedy=UNSEEN)
 
 
-def default_observation(pack, entries=None) -> str:
-    """Returns "camera" where every one of these entries (all of the pack) has a scene, else "state"."""
-    return "camera" if all(scene_info(pack, e) is not None for e in (pack.entries if entries is None else entries)) else "state"
-
-
 def scene_key(pack, scenario_id: str, detail: float = 1.0) -> str:
     """Returns a text that is the same for scenarios whose scene is the same, on any pack: a key for whoever keeps parts of it.
 

@@ -47,7 +47,8 @@ class EnvironmentSettings:
         cameras: Name of a rig ("front", "front3", "surround8"; "log" = the one of the scenario's log) or names of cameras; None =
             "front". With observation="state" it says what pictures of render_mode="rgb_array" show beside the bird's eye.
         image_size: Height and width of the images [px]; None = (72, 128).
-        renderer, device: See ``rendering.renderer.make_renderer``.
+        renderer, device: See ``rendering.renderer.make_renderer``. A vector environment that is given a CUDA device leaves images
+            there, as torch tensors; without one it gives numpy arrays, wherever they are drawn.
         appearance: "day", "dusk", "night" or another one of the scene; None = the scenario's own.
         image_history: How many images, 0.5 s apart, are stacked along the channels, oldest first.
         scene_detail: Density of Gaussians in sampled scenes, 1 = for images of 320x180.
@@ -167,8 +168,14 @@ class EnvironmentSettings:
             check_scenes(selection)
         return selection
 
-    def make_batch(self, num_worlds: int, kind: type[WorldBatch] = WorldBatch) -> WorldBatch:
-        """Returns worlds that run under these settings, as ``WorldBatch`` or a kind of it."""
+    def make_batch(self, num_worlds: int, kind: type[WorldBatch] = WorldBatch, on_device: bool = False) -> WorldBatch:
+        """Returns worlds that run under these settings, as ``WorldBatch`` or a kind of it.
+
+        Args:
+            num_worlds: How many.
+            kind: The class.
+            on_device: Images may stay where ``device`` says; they are copied to the host otherwise.
+        """
         vocabulary = load_vocabulary(self.anchors) if self.action == "anchor" else None
         batch = kind(
             self.selection(),
@@ -182,7 +189,7 @@ class EnvironmentSettings:
         )
         batch.keys = self.state_keys
         if self.observation != "state":
-            batch.see(self.camera_settings)
+            batch.see(self.camera_settings, on_device and self.device is not None)
         return batch
 
     def observation_space(self, batch: WorldBatch) -> spaces.Dict:

@@ -47,7 +47,7 @@ class DrivingVectorEnv(VectorEnv, EzPickle):
         self.settings = EnvironmentSettings(pack, **_with_horizon(settings, max_episode_steps))
         self.render_mode, self.num_envs, self.copy = self.settings.render_mode, num_envs, copy
         self.autoreset_mode = AutoresetMode(autoreset_mode)
-        self.batch = self.settings.make_batch(num_envs)
+        self.batch = self.settings.make_batch(num_envs, on_device=True)
         self.metadata = {
             "render_modes": ["rgb_array"],
             "render_fps": round(10 / self.settings.substeps) or 1,
@@ -209,14 +209,19 @@ class DrivingVectorEnv(VectorEnv, EzPickle):
         final_info = self._score_infos(done)
         worlds = np.flatnonzero(done)
         for w in worlds:
-            final[w] = {name: array[w].copy() for name, array in observed.items()}
+            final[w] = {name: _copied(array[w]) for name, array in observed.items()}
             self._add_info(final_info, end_info(self.batch, w), w)
         infos |= {"final_obs": final, "_final_obs": done.copy(), "final_info": final_info, "_final_info": done.copy()}
         return self._begin(worlds, None, infos)
 
     def _observations(self) -> dict[str, np.ndarray]:
         observed = self.batch.observed
-        return {name: array.copy() for name, array in observed.items()} if self.copy else observed
+        return {name: _copied(array) for name, array in observed.items()} if self.copy else observed
+
+
+def _copied(array):
+    """Returns a copy of a numpy array or of a torch tensor, where it is."""
+    return array.copy() if isinstance(array, np.ndarray) else array.clone()
 
 
 def _with_horizon(settings: dict, max_episode_steps: int | None) -> dict:
