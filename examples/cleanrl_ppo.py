@@ -86,6 +86,7 @@ def train(settings: Settings) -> list[float]:
     envs = gym.make_vec(
         settings.env_id,
         settings.num_envs,
+        observation="state",
         action="anchor",
         tags=settings.tags,
         split=settings.split,

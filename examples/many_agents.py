@@ -161,7 +161,8 @@ def train(settings: Settings) -> list[float]:
     random = np.random.default_rng(settings.seed)
     names = [info.scenario for info in worldengine_envs.scenarios(pack=settings.pack, split=settings.split)]
     names = random.permutation(names)[: settings.scenarios].tolist()
-    envs = [pettingzoo.make("parallel", f"WorldEngine/{settings.pack}-v0", scenario=names) for _ in range(settings.worlds)]
+    chosen = {"scenario": names, "observation": "state"}
+    envs = [pettingzoo.make("parallel", f"WorldEngine/{settings.pack}-v0", **chosen) for _ in range(settings.worlds)]
     policy = Policy(look([envs[0].observation_space("ego").sample()]).shape[1])
     optimizer = torch.optim.Adam(policy.parameters(), settings.learning_rate, eps=1e-5)
     begun, decisions, history = time.perf_counter(), 0, []

@@ -79,7 +79,8 @@ def drive(settings: Settings) -> dict[str, list[tuple[bool, float]]]:
     """Drives scenarios and returns (success, return) of each by family."""
     scenarios = worldengine_envs.scenarios(pack=settings.pack, split=settings.split)[:: settings.every]
     names = [scenario.scenario for scenario in scenarios]
-    env = gym.make(f"WorldEngine/{settings.pack}-v0", scenario=names, action="trajectory", traffic=settings.traffic)
+    chosen = {"scenario": names, "observation": "state", "action": "trajectory", "traffic": settings.traffic}
+    env = gym.make(f"WorldEngine/{settings.pack}-v0", **chosen)
     results = defaultdict(list)
     for name in names:
         observation, _ = env.reset(options={"scenario": name})

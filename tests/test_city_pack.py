@@ -48,7 +48,7 @@ def test_starter_is_large_balanced_and_light(starter):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_gymnasium_checks_one_id_of_every_family(starter, family):
     """All ids: benchmarks/starter_pack.py --check-env."""
-    env = gym.make(f"WorldEngine/starter.{family}_{len(family):03d}-v0", render_mode="rgb_array")
+    env = gym.make(f"WorldEngine/starter.{family}_{len(family):03d}-v0", observation="state", render_mode="rgb_array")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         check_env(env.unwrapped, skip_render_check=True)

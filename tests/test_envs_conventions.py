@@ -102,11 +102,12 @@ def test_scenarios_lists_ids_with_metadata(packs):
 
 
 def test_large_packs_get_one_id(packs):
+    from worldengine_envs.envs.registration import register_pack
+    from worldengine_envs.scenario.pack import Pack
+
     class Large:
         name = "large"
-        entries = PACK * (MAX_SINGLE_IDS // 2 + 1)
-
-    from worldengine_envs.envs.registration import register_pack
+        entries = Pack.open("small").entries * MAX_SINGLE_IDS
 
     before = len(gym.registry)
     register_pack(Large)

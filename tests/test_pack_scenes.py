@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
+import pettingzoo
 import pytest
 from pack_helpers import edit_manifest, file_of, forge_file, sample, small_pack, windows
 from scenes import random_scene
@@ -234,3 +235,22 @@ def test_a_real_log_is_dressed(tmp_path, shared, capsys):
     ground = scene.nodes["background"].gaussians.means
     x, y = pack.load(last).tracks.state[0, pack.entries[-1].start_step, :2]
     assert (np.hypot(ground[:, 0] - x, ground[:, 1] - y) < 30.0).sum() > 100  # where the ego is
+
+
+def test_cameras_are_the_default_where_everything_can_be_seen(tmp_path, monkeypatch):
+    """Of an id: where all scenarios that it stands for have a scene. Resolved when ids are registered, for PettingZoo too."""
+    monkeypatch.setenv("WORLDENGINE_PACKS", str(tmp_path))
+    small_pack(tmp_path / "half", name="half", scenarios=with_scenes(), scenes=packed())
+    small_pack(tmp_path / "bare", name="bare")
+    main(["packs", "dress", str(tmp_path / "bare"), "--out", str(tmp_path / "seen")])
+    before, parallel = dict(gym.registry), dict(pettingzoo.parallel_registry)
+    expected = {"half": "state", "half.a_015": "camera", "half.b_015": "state", "bare": "state", "seen": "camera"}
+    try:
+        worldengine_envs.register_packs()
+        for registry in (gym.registry, pettingzoo.parallel_registry):
+            for name, observation in {**expected, "starter": "camera", "starter.cut_in_003": "camera"}.items():
+                assert registry[f"WorldEngine/{name}-v0"].kwargs["observation"] == observation, name
+    finally:
+        for registry, old in ((gym.registry, before), (pettingzoo.parallel_registry, parallel)):
+            registry.clear()
+            registry.update(old)
