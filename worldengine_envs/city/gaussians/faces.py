@@ -1,4 +1,9 @@
-"""Boxes, ellipsoids and cylinders as flat Gaussians: charts split where their texture varies, finer where cameras come near."""
+"""Boxes, ellipsoids and cylinders as flat Gaussians: charts split where their texture varies and at their rims.
+
+A patch stays whole where one colour, and the blur of one Gaussian at sides where the colour changes, are errors too small to see
+from where cameras come nearest. Else it is cut where that helps most: between two colours, or a strip along a blurred side. Round
+things that look small are solid Gaussians. What lies inside of another shape is left out.
+"""
 
 from __future__ import annotations
 
@@ -7,135 +12,159 @@ from typing import NamedTuple
 
 import numpy as np
 
+from worldengine_envs.city.gaussians import charts
+from worldengine_envs.city.gaussians.charts import (
+    BOX,
+    CYLINDER,
+    ELLIPSOID,
+    chart_normal,
+    chart_point,
+    column_length,
+    find_neighbours,
+    is_inside,
+    normal_in_world,
+    tangents,
+    to_world,
+)
 from worldengine_envs.city.gaussians.cloud import THICKNESS, add_patch
+from worldengine_envs.city.gaussians.viewing import EYE_HEIGHT, is_seen, nearest_eye
 from worldengine_envs.city.surfaces.textures import Texture, surface_color
-from worldengine_envs.city.surfaces.types import Glow, Shape
+from worldengine_envs.city.surfaces.types import Glow
 from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 
-BOX, ELLIPSOID, CYLINDER = int(Shape.BOX), int(Shape.ELLIPSOID), int(Shape.CYLINDER)
-NEVER, ALWAYS, FACADE = int(Glow.NEVER), int(Glow.ALWAYS), int(Texture.FACADE)
-EYE_HEIGHT = 1.5  # of cameras over the ground [m]
-REACH = 1.3  # standard deviations from a Gaussian's centre to where it should seem to end
-CHARTS = 6  # of each shape: sides of a box, of the cube around an ellipsoid; four quarters of a cylinder and its ends
+NEVER, ALWAYS = int(Glow.NEVER), int(Glow.ALWAYS)
+PLAIN, FACADE = int(Texture.PLAIN), int(Texture.FACADE)
+CHARTS = charts.CHARTS
 SIDE = 8  # most samples along one side of a patch
-STACK = 64
+CHANNELS = 7  # albedo (3), colour where it shines in the dark (3), share that shines
+STACK, NEAR = 128, 64
+REACH = 1.3  # standard deviations from a Gaussian's centre to where it seems to end
+BLUR = 0.12  # squared error along a side, over squared contrast, the patch's width and the side's length
+RIM_WIDTH = 1.5  # of the strips along the rim of a face, in sizes of the smallest patches
+RINGS = 4  # of strips, each twice as wide as the one around it
+GRADED = 1e-4  # "contrast" of a patch with a smaller one
+FOOT = 0.3  # what starts lower has no rim at its foot [m]
+OVERLAP = 0.4  # of the usual overlap, across a change of colour and towards smaller patches
+SMALL = 0.02  # half the size of round things that are solid Gaussians, as an angle [rad]
+CURVED = 0.8  # most width of a patch on a round shape over the radius
+SUNK = 1.4  # how far such patches sink in, over their sagitta
 
 
-class Viewing(NamedTuple):
-    """From where surfaces will be seen, and how finely they are split."""
+class Work(NamedTuple):
+    """Memory that the kernels work on."""
 
-    distance: np.ndarray  # (rows, columns) float32 distance of the nearest camera [m] by place; (1, 1) = everywhere the same
-    origin: np.ndarray  # (2,) float64 x, y [m] of the corner of cell 0, 0
-    cell: float  # [m]
-    beyond: float  # what a cell's way beyond the table adds to the distance [m]
-    eyes: np.ndarray  # (eyes, 3) float64 some places of cameras [m]; none = from everywhere
-    largest: float  # patches are at most so wide as an angle [rad]
-    smallest: float  # patches that are smaller are not split
-    error: float  # most squared colour error times solid angle of one patch
-    unseen: float  # factor on the distance of what no eye is in front of
-    spread: float  # standard deviation of a patch's Gaussian over its root mean square extent
-    logit: float  # opacity
+    samples: np.ndarray  # (SIDE, SIDE, CHANNELS) float64
+    sums: np.ndarray  # (SIDE + 1, 6) float64
+    stack: np.ndarray  # (STACK, 8) float64: u and v from, u and v to, squared contrast at these four sides
+    near: np.ndarray  # (NEAR,) int64 rows of primitives
 
 
-@inlined_kernel
-def nearest_eye(viewing, x, y):
-    """Returns the distance [m] of the nearest camera from a place; outside of the table the way to its rim is added."""
-    rows, columns = viewing.distance.shape
-    u, v = (x - viewing.origin[0]) / viewing.cell, (y - viewing.origin[1]) / viewing.cell
-    cu, cv = min(max(u, 0.0), columns - 1.0), min(max(v, 0.0), rows - 1.0)
-    return viewing.distance[int(cv), int(cu)] + viewing.beyond * math.sqrt((u - cu) ** 2 + (v - cv) ** 2)
+def new_work() -> Work:
+    """Returns memory to work on."""
+    return Work(np.empty((SIDE, SIDE, CHANNELS)), np.empty((SIDE + 1, 6)), np.empty((STACK, 8)), np.empty(NEAR, np.int64))
 
 
-@inlined_kernel
-def chart_point(shape, chart, u, v):
-    """Returns the point (3) of the unit shape at u, v in [-1, 1]^2 of a chart."""
-    if shape == CYLINDER:
-        if chart < 4:
-            angle = (chart + 0.5 * u) * (0.5 * math.pi)
-            return math.cos(angle), math.sin(angle), v
-        x, y = u * math.sqrt(1.0 - 0.5 * v * v), v * math.sqrt(1.0 - 0.5 * u * u)
-        return (x, y, 1.0) if chart == 4 else (y, x, -1.0)
-    if chart == 0:
-        x, y, z = 1.0, u, v
-    elif chart == 1:
-        x, y, z = -1.0, -u, v
-    elif chart == 2:
-        x, y, z = -u, 1.0, v
-    elif chart == 3:
-        x, y, z = u, -1.0, v
-    elif chart == 4:
-        x, y, z = u, v, 1.0
-    else:
-        x, y, z = v, u, -1.0
-    if shape == ELLIPSOID:
-        inv = 1.0 / math.sqrt(x * x + y * y + z * z)
-        return x * inv, y * inv, z * inv
-    return x, y, z
+@kernel
+def sample_primitives(primitives, viewing, cloud, work):
+    """Adds the Gaussians of primitives (n,) PRIMITIVE to a ``Cloud``, for a ``Viewing``, with the memory of a ``Work``."""
+    for i in range(len(primitives)):
+        near = find_neighbours(primitives, i, work.near)
+        m, shape = primitives[i].from_unit, primitives[i].shape
+        distance = _distance(viewing, m[0, 3], m[1, 3], m[2, 3])
+        a, b, c = column_length(m, 0), column_length(m, 1), column_length(m, 2)
+        if shape == CYLINDER and max(a, b) < SMALL * distance:
+            _add_rod(primitives, i, viewing, cloud, work, c, distance)
+        elif shape == ELLIPSOID and max(a, b, c) < SMALL * distance:
+            _add_solid(primitives, i, viewing, cloud, work, -1.0, 1.0, 1.0 / REACH)
+        else:
+            for chart in range(CHARTS):
+                _add_chart(primitives, i, chart, near, viewing, cloud, work)
 
 
 @inlined_kernel
-def chart_normal(shape, chart, x, y, z):
-    """Returns the outward normal (3) of the unit shape at its point x, y, z."""
-    if shape == ELLIPSOID:
-        return x, y, z
-    if shape == CYLINDER:
-        return (x, y, 0.0) if chart < 4 else (0.0, 0.0, z)
-    if chart < 2:
-        return x, 0.0, 0.0
-    if chart < 4:
-        return 0.0, y, 0.0
-    return 0.0, 0.0, z
+def _distance(viewing, x, y, z):
+    """Returns how far off the nearest camera is from a point [m]."""
+    flat = nearest_eye(viewing, x, y)
+    return math.sqrt(flat * flat + (z - EYE_HEIGHT) ** 2)
 
 
 @inlined_kernel
-def _world(m, x, y, z):
-    """Returns the point (3) of a (3, 4) affine map."""
-    return (
-        m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3],
-        m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3],
-        m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3],
-    )
+def _add_rod(primitives, i, viewing, cloud, work, half, distance):
+    """Adds a thin cylinder as solid Gaussians in a row."""
+    step = viewing.largest * distance
+    if primitives[i].texture != PLAIN:
+        step = min(step, 6.0 * viewing.smallest * distance)
+    n = max(math.ceil(2.0 * half / step), 1)
+    for k in range(n):
+        over = viewing.spread / math.sqrt(12.0) if n > 1 else 0.5 / REACH
+        _add_solid(primitives, i, viewing, cloud, work, -1.0 + 2.0 * k / n, -1.0 + 2.0 * (k + 1) / n, 2.0 * over)
 
 
 @inlined_kernel
-def _world_normal(to_unit, x, y, z):
-    """Returns the unit normal (3) in the world of a normal of the unit shape (transposed inverse)."""
-    nx = to_unit[0, 0] * x + to_unit[1, 0] * y + to_unit[2, 0] * z
-    ny = to_unit[0, 1] * x + to_unit[1, 1] * y + to_unit[2, 1] * z
-    nz = to_unit[0, 2] * x + to_unit[1, 2] * y + to_unit[2, 2] * z
-    inv = 1.0 / math.sqrt(max(nx * nx + ny * ny + nz * nz, 1e-30))
-    return nx * inv, ny * inv, nz * inv
+def _add_solid(primitives, i, viewing, cloud, work, w0, w1, along):
+    """Adds the part w0 to w1 of a round primitive as one solid Gaussian; ``along`` is its deviation over half the part's length."""
+    m, f, w = primitives[i].from_unit, 0.5 * (w1 - w0) * along, 0.5 * (w0 + w1)
+    x, y, z = to_world(m, 0.0, 0.0, w)
+    row = add_patch(
+        cloud, x, y, z,
+        m[0, 2] * f, m[1, 2] * f, m[2, 2] * f,
+        m[0, 0] / REACH, m[1, 0] / REACH, m[2, 0] / REACH,
+        column_length(m, 1) / REACH, viewing.logit,
+    )  # fmt: skip
+    if row < 0:
+        return
+    for k in range(4):
+        u, v = math.cos(0.5 * math.pi * k), math.sin(0.5 * math.pi * k)
+        for a in range(SIDE):
+            h = w0 + (a + 0.5) / SIDE * (w1 - w0)
+            flat = math.sqrt(1.0 - h * h) if primitives[i].shape == ELLIPSOID else 1.0
+            _sample_point(primitives, i, flat * u, flat * v, h, False, work.samples[a, k])
+    _set_look(cloud, row, primitives, i, 4, SIDE, work.samples)
+    # light from the side: as much as on average over what the road sees of it
+    cloud.normal[row, 0] = cloud.normal[row, 1] = cloud.normal[row, 2] = 0.0
 
 
 @inlined_kernel
-def _is_seen(viewing, x, y, z, nx, ny, nz, reach):
-    """Returns whether some eye is in front of a plane through a point, or of its edge ``reach`` [m] around."""
-    if len(viewing.eyes) == 0:
-        return True
-    for e in range(len(viewing.eyes)):
-        dx, dy, dz = viewing.eyes[e, 0] - x, viewing.eyes[e, 1] - y, viewing.eyes[e, 2] - z
-        if dx * nx + dy * ny + dz * nz > -reach:
-            return True
-    return False
+def _sample_point(primitives, i, x, y, z, is_facade, row):
+    """Writes the CHANNELS of a point of the unit shape."""
+    row[0], row[1], row[2], shines = surface_color(primitives, i, x, y, z, False)
+    row[3] = row[4] = row[5] = row[6] = 0.0
+    if shines:
+        row[3], row[4], row[5], row[6] = row[0], row[1], row[2], 1.0
+    elif is_facade:
+        r, g, b, shines = surface_color(primitives, i, x, y, z, True)
+        if shines:
+            row[3], row[4], row[5], row[6] = r, g, b, 1.0
 
 
 @inlined_kernel
 def _sample(primitives, i, chart, u0, v0, u1, v1, nu, nv, samples):
-    """Writes albedo (3), glow (3) and the share that shines for nu x nv points of a patch to ``samples`` (SIDE, SIDE, 7)."""
-    shape, facade = primitives[i].shape, primitives[i].texture == FACADE
+    """Writes the CHANNELS of nu x nv points of a patch."""
+    shape, is_facade = primitives[i].shape, primitives[i].texture == FACADE
     for a in range(nv):
         for b in range(nu):
             u, v = u0 + (b + 0.5) / nu * (u1 - u0), v0 + (a + 0.5) / nv * (v1 - v0)
             x, y, z = chart_point(shape, chart, u, v)
-            row = samples[a, b]
-            row[0], row[1], row[2], shines = surface_color(primitives, i, x, y, z, False)
-            row[3] = row[4] = row[5] = row[6] = 0.0
-            if shines:
-                row[3], row[4], row[5], row[6] = row[0], row[1], row[2], 1.0
-            elif facade:
-                r, g, s, shines = surface_color(primitives, i, x, y, z, True)
-                if shines:
-                    row[3], row[4], row[5], row[6] = r, g, s, 1.0
+            _sample_point(primitives, i, x, y, z, is_facade, samples[a, b])
+
+
+@inlined_kernel
+def _set_look(cloud, row, primitives, i, nu, nv, samples):
+    """Gives a Gaussian the mean look of nu x nv samples."""
+    n, p = nu * nv, primitives[i]
+    for c in range(3):
+        total = glow = shine = 0.0
+        for a in range(nv):
+            for b in range(nu):
+                total += samples[a, b, c]
+                glow += samples[a, b, 3 + c]
+                shine += samples[a, b, 6]
+        cloud.albedo[row, c] = total / n
+        cloud.glow[row, c] = glow / shine if shine > 0.0 else 0.0
+        cloud.glow[row, 3] = shine / n
+        if p.glow_when != NEVER:
+            cloud.glow[row, c], cloud.glow[row, 3] = p.glow[c], 1.0
+    cloud.always[row] = p.glow_when == ALWAYS
 
 
 @inlined_kernel
@@ -173,129 +202,195 @@ def _best_split(samples, nu, nv, sums):
 
 
 @inlined_kernel
+def _add_chart(primitives, i, chart, near, viewing, cloud, work):
+    """Adds the Gaussians of one chart of a primitive."""
+    shape, m, stack = primitives[i].shape, primitives[i].from_unit, work.stack
+    x, y, z = chart_point(shape, chart, 0.0, 0.0)
+    nx, ny, nz = chart_normal(shape, chart, x, y, z)
+    nx, ny, nz = normal_in_world(primitives[i].to_unit, nx, ny, nz)
+    x, y, z = to_world(m, x, y, z)
+    is_flat = shape == BOX or (shape == CYLINDER and chart >= 4)
+    reach = 0.0 if is_flat else 3.0 * abs(nx * (x - m[0, 3]) + ny * (y - m[1, 3]) + nz * (z - m[2, 3]))
+    seen = is_seen(viewing, x, y, z, nx, ny, nz, reach)
+    if not seen:
+        return
+    unseen = 1.0
+    round_limit = 1e9 if is_flat else CURVED * min(column_length(m, 0), column_length(m, 1))
+    stack[0, 0], stack[0, 1], stack[0, 2], stack[0, 3] = -1.0, -1.0, 1.0, 1.0
+    stack[0, 4] = stack[0, 5] = stack[0, 6] = stack[0, 7] = 0.0
+    top = 1
+    if is_flat:
+        top = _cut_rims(shape, chart, m, viewing, stack)
+    while top > 0:
+        top -= 1
+        patch = stack[top]
+        if _is_hidden(primitives, m, shape, chart, near, work.near, patch):
+            continue
+        du, dv, distance = _extent(shape, chart, m, viewing, patch)
+        axis, cut, contrast, nu, nv = _decide(primitives, i, chart, viewing, work, patch, du, dv, distance * unseen, round_limit)
+        if cut > 0.0 and top + 2 <= STACK:
+            other = stack[top + 1]
+            for k in range(8):
+                other[k] = patch[k]
+            w = patch[axis] + cut * (patch[axis + 2] - patch[axis])
+            patch[axis + 2] = other[axis] = w
+            patch[axis + 6] = other[axis + 4] = contrast
+            top += 2
+        else:
+            if nu == 0:
+                nu = nv = 1
+                _sample(primitives, i, chart, patch[0], patch[1], patch[2], patch[3], 1, 1, work.samples)
+            _emit(cloud, viewing, primitives, i, chart, is_flat, patch, nu, nv, du, dv, work.samples)
+
+
+@inlined_kernel
+def _cut_rims(shape, chart, m, viewing, stack):
+    """Puts the patch of a whole face on the stack as rings of strips along its rim and what is left; returns their number.
+
+    Strips are wider and wider inwards: a wide Gaussian near to the rim would show beyond it. The foot of a wall has none.
+    """
+    x, y, z = chart_point(shape, chart, 0.0, -1.0)
+    x, y, z = to_world(m, x, y, z)
+    has_foot, top = z < FOOT and chart < 4, 1
+    for k in range(4 * RINGS):
+        side, axis = k % 4, k % 2
+        strip, rest = stack[top - 1], stack[top]
+        du, dv, distance = _extent(shape, chart, m, viewing, strip)
+        width = du if axis == 0 else dv
+        share = RIM_WIDTH * viewing.smallest * distance * 2.0 ** (k // 4) / max(width, 1e-6)
+        if share > 0.3 or (side == 1 and has_foot):
+            continue
+        for j in range(8):
+            rest[j] = strip[j]
+        if side < 2:
+            w = strip[axis] + share * (strip[axis + 2] - strip[axis])
+            strip[axis + 2] = rest[axis] = w
+        else:
+            w = strip[axis + 2] - share * (strip[axis + 2] - strip[axis])
+            strip[axis] = rest[axis + 2] = w
+        rest[4 + side] = GRADED
+        top += 1
+    return top
+
+
+@inlined_kernel
+def _extent(shape, chart, m, viewing, patch):
+    """Returns the lengths [m] of a patch along u and v, and how far off the nearest camera is [m]."""
+    u, v = 0.5 * (patch[0] + patch[2]), 0.5 * (patch[1] + patch[3])
+    ax, ay, az, bx, by, bz = tangents(shape, chart, m, u, v)
+    x, y, z = chart_point(shape, chart, u, v)
+    x, y, z = to_world(m, x, y, z)
+    du = (patch[2] - patch[0]) * math.sqrt(ax * ax + ay * ay + az * az)
+    dv = (patch[3] - patch[1]) * math.sqrt(bx * bx + by * by + bz * bz)
+    return du, dv, _distance(viewing, x, y, z)
+
+
+@inlined_kernel
+def _decide(primitives, i, chart, viewing, work, patch, du, dv, distance, round_limit):
+    """Returns (axis, cut, contrast, nu, nv): where to cut a patch (0 = leave it whole), and how many samples were taken of it.
+
+    ``cut`` is a share of its extent along axis 0 (u) or 1 (v), ``contrast`` the squared one between the two parts.
+    """
+    axis = 0 if du > dv else 1
+    fine = viewing.smallest * distance
+    if max(du, dv) > viewing.largest * distance:
+        return axis, 0.5, 0.0, 0, 0
+    if primitives[i].shape == ELLIPSOID and max(du, dv) > round_limit:
+        return axis, 0.5, 0.0, 0, 0
+    if primitives[i].shape == CYLINDER and chart < 4 and du > round_limit:
+        return 0, 0.5, 0.0, 0, 0
+    if primitives[i].texture == PLAIN:
+        nu = nv = 1
+    else:
+        nu, nv = min(max(int(du / fine * 2.0), 2), SIDE), min(max(int(dv / fine * 2.0), 2), SIDE)
+    _sample(primitives, i, chart, patch[0], patch[1], patch[2], patch[3], nu, nv, work.samples)
+    error, gain, side, place = _best_split(work.samples, nu, nv, work.sums)
+    limit = viewing.error * distance * distance
+    total, worst, which = error * du * dv, 0.0, 0
+    for k in range(4):
+        blur = BLUR * patch[4 + k] * du * dv
+        if (du if k % 2 == 0 else dv) > 1.5 * fine:
+            total += blur
+            if blur > worst:
+                worst, which = blur, k
+    if total <= limit:
+        return axis, 0.0, 0.0, nu, nv
+    if gain * du * dv > worst and (du if side == 0 else dv) > fine:
+        share = place / (nu if side == 0 else nv)
+        return side, share, gain / (share * (1.0 - share)), nu, nv
+    if worst > 0.0:
+        width, length = (du, dv) if which % 2 == 0 else (dv, du)
+        strip = min(max(0.4 * limit / (BLUR * patch[4 + which] * length), fine), 0.5 * width) / width
+        return which % 2, strip if which < 2 else 1.0 - strip, 0.0, nu, nv
+    return axis, 0.0, 0.0, nu, nv
+
+
+@inlined_kernel
+def _is_hidden(primitives, m, shape, chart, near, neighbours, patch):
+    """Returns whether the corners and the middle of a patch lie in one neighbour (all shapes are convex)."""
+    for k in range(near):
+        j, hidden = neighbours[k], True
+        for corner in range(5):
+            u = 0.5 * (patch[0] + patch[2]) if corner == 4 else patch[0] if corner & 1 else patch[2]
+            v = 0.5 * (patch[1] + patch[3]) if corner == 4 else patch[1] if corner & 2 else patch[3]
+            x, y, z = chart_point(shape, chart, u, v)
+            x, y, z = to_world(m, x, y, z)
+            if not is_inside(primitives, j, x, y, z):
+                hidden = False
+                break
+        if hidden:
+            return True
+    return False
+
+
+@inlined_kernel
 def _narrowed(low, high, spread, at_low, at_high):
-    """Returns (middle, standard deviation) along one side of a patch; at the rim of a face it keeps inside of the face."""
+    """Returns (middle, standard deviation) along one side of a patch.
+
+    ``at_low`` and ``at_high`` say how much of the usual overlap it has there: 1 with more of the same, 0 at the rim of a face.
+    """
     width = high - low
-    deviation = spread * width / math.sqrt(12.0)
-    over = REACH * deviation - 0.5 * width  # how far neighbours lap over each other
-    a, b = (0.0 if at_low else over), (0.0 if at_high else over)
+    over = REACH * spread * width / math.sqrt(12.0) - 0.5 * width
+    a, b = at_low * over, at_high * over
     return 0.5 * (low + high + b - a), (width + a + b) / (2.0 * REACH)
 
 
 @inlined_kernel
-def _emit(cloud, viewing, primitives, i, chart, u0, v0, u1, v1, nu, nv, samples):
+def _overlap(contrast, is_rim):
+    """Returns the share of the usual overlap at a side."""
+    return 0.0 if is_rim else OVERLAP if contrast > 0.5 * GRADED else 1.0
+
+
+@inlined_kernel
+def _emit(cloud, viewing, primitives, i, chart, is_flat, patch, nu, nv, du, dv, samples):
     """Adds the Gaussian of a patch."""
-    p = primitives[i]
-    shape, m = p.shape, p.from_unit
-    flat = shape == BOX or (shape == CYLINDER and chart >= 4)
-    u, du = _narrowed(u0, u1, viewing.spread, flat and u0 <= -1.0, flat and u1 >= 1.0)
-    bounded = flat or shape == CYLINDER
-    v, dv = _narrowed(v0, v1, viewing.spread, bounded and v0 <= -1.0, bounded and v1 >= 1.0)
+    shape, m = primitives[i].shape, primitives[i].from_unit
+    has_ends = is_flat or shape == CYLINDER
+    u, su = _narrowed(
+        patch[0],
+        patch[2],
+        viewing.spread,
+        _overlap(patch[4], is_flat and patch[0] <= -1.0),
+        _overlap(patch[6], is_flat and patch[2] >= 1.0),
+    )
+    v, sv = _narrowed(
+        patch[1],
+        patch[3],
+        viewing.spread,
+        _overlap(patch[5], has_ends and patch[1] <= -1.0),
+        _overlap(patch[7], has_ends and patch[3] >= 1.0),
+    )
     x, y, z = chart_point(shape, chart, u, v)
-    h = 1e-3
-    xa, ya, za = chart_point(shape, chart, u + h, v)
-    xb, yb, zb = chart_point(shape, chart, u, v + h)
-    ax, ay, az = (xa - x) / h * du, (ya - y) / h * du, (za - z) / h * du
-    bx, by, bz = (xb - x) / h * dv, (yb - y) / h * dv, (zb - z) / h * dv
-    px, py, pz = _world(m, x, y, z)
-    row = add_patch(
-        cloud,
-        px, py, pz,
-        m[0, 0] * ax + m[0, 1] * ay + m[0, 2] * az,
-        m[1, 0] * ax + m[1, 1] * ay + m[1, 2] * az,
-        m[2, 0] * ax + m[2, 1] * ay + m[2, 2] * az,
-        m[0, 0] * bx + m[0, 1] * by + m[0, 2] * bz,
-        m[1, 0] * bx + m[1, 1] * by + m[1, 2] * bz,
-        m[2, 0] * bx + m[2, 1] * by + m[2, 2] * bz,
-        THICKNESS, viewing.logit,
-    )  # fmt: skip
-    if row < 0:
-        return
-    n = nu * nv
-    for c in range(3):
-        total = glow = shine = 0.0
-        for a in range(nv):
-            for b in range(nu):
-                total += samples[a, b, c]
-                glow += samples[a, b, 3 + c]
-                shine += samples[a, b, 6]
-        cloud.albedo[row, c] = total / n
-        cloud.glow[row, c] = glow / shine if shine > 0.0 else 0.0
-        cloud.glow[row, 3] = shine / n
-        if p.glow_when != NEVER:
-            cloud.glow[row, c], cloud.glow[row, 3] = p.glow[c], 1.0
-    cloud.always[row] = p.glow_when == ALWAYS
+    ax, ay, az, bx, by, bz = tangents(shape, chart, m, u, v)
     nx, ny, nz = chart_normal(shape, chart, x, y, z)
-    cloud.normal[row, 0], cloud.normal[row, 1], cloud.normal[row, 2] = _world_normal(p.to_unit, nx, ny, nz)
-
-
-@kernel
-def sample_primitives(primitives, viewing, cloud, samples, sums, stack):
-    """Adds the Gaussians of primitives.
-
-    Args:
-        primitives: (n,) PRIMITIVE.
-        viewing: ``Viewing``.
-        cloud: ``Cloud``, appended to.
-        samples: (SIDE, SIDE, 7) float64, sums: (SIDE + 1, 6) float64, stack: (STACK, 4) float64; to work on.
-    """
-    for i in range(len(primitives)):
-        for chart in range(CHARTS):
-            _sample_chart(primitives, i, chart, viewing, cloud, samples, sums, stack)
-
-
-@inlined_kernel
-def _sample_chart(primitives, i, chart, viewing, cloud, samples, sums, stack):
-    shape, m, to_unit = primitives[i].shape, primitives[i].from_unit, primitives[i].to_unit
-    x, y, z = chart_point(shape, chart, 0.0, 0.0)
-    nx, ny, nz = chart_normal(shape, chart, x, y, z)
-    nx, ny, nz = _world_normal(to_unit, nx, ny, nz)
-    x, y, z = _world(m, x, y, z)
-    reach = 0.0 if shape == BOX else 3.0 * abs(nx * (x - m[0, 3]) + ny * (y - m[1, 3]) + nz * (z - m[2, 3]))
-    unseen = 1.0 if _is_seen(viewing, x, y, z, nx, ny, nz, reach) else viewing.unseen
-    stack[0, 0], stack[0, 1], stack[0, 2], stack[0, 3] = -1.0, -1.0, 1.0, 1.0
-    top = 1
-    while top > 0:
-        top -= 1
-        u0, v0, u1, v1 = stack[top, 0], stack[top, 1], stack[top, 2], stack[top, 3]
-        du, dv, distance = _extent(shape, chart, m, viewing, u0, v0, u1, v1)
-        distance *= unseen
-        axis, cut, nu, nv = (0 if du > dv else 1), 0.5, 1, 1
-        longest, split = max(du, dv), True
-        if longest < viewing.largest * distance:
-            fine = viewing.smallest * distance
-            nu, nv = min(max(int(du / fine * 2.0), 2), SIDE), min(max(int(dv / fine * 2.0), 2), SIDE)
-            _sample(primitives, i, chart, u0, v0, u1, v1, nu, nv, samples)
-            error, gain, side, place = _best_split(samples, nu, nv, sums)
-            split = longest > fine and error * du * dv / (distance * distance) > viewing.error
-            if split and gain > 0.25 * error:
-                axis, cut = side, place / (nu if side == 0 else nv)
-        if split and top + 2 <= STACK:
-            w = u0 + cut * (u1 - u0) if axis == 0 else v0 + cut * (v1 - v0)
-            stack[top, 0], stack[top, 1], stack[top, 2], stack[top, 3] = u0, v0, u1, v1
-            stack[top + 1, 0], stack[top + 1, 1], stack[top + 1, 2], stack[top + 1, 3] = u0, v0, u1, v1
-            stack[top, 2 + axis] = w
-            stack[top + 1, axis] = w
-            top += 2
-        else:
-            _emit(cloud, viewing, primitives, i, chart, u0, v0, u1, v1, nu, nv, samples)
-
-
-@inlined_kernel
-def _extent(shape, chart, m, viewing, u0, v0, u1, v1):
-    """Returns the lengths [m] of a patch along u and v, and how far off the nearest camera is [m].
-
-    Lengths of curved patches count more: a flat Gaussian stands for at most about an eighth of the way around.
-    """
-    u, v = 0.5 * (u0 + u1), 0.5 * (v0 + v1)
-    x, y, z = chart_point(shape, chart, u, v)
-    h = 1e-3
-    xa, ya, za = chart_point(shape, chart, u + h, v)
-    xb, yb, zb = chart_point(shape, chart, u, v + h)
-    x3, y3, z3 = _world(m, x, y, z)
-    xa, ya, za = _world(m, xa, ya, za)
-    xb, yb, zb = _world(m, xb, yb, zb)
-    du = (u1 - u0) / h * math.sqrt((xa - x3) ** 2 + (ya - y3) ** 2 + (za - z3) ** 2)
-    dv = (v1 - v0) / h * math.sqrt((xb - x3) ** 2 + (yb - y3) ** 2 + (zb - z3) ** 2)
-    flat = nearest_eye(viewing, x3, y3)
-    return du, dv, math.sqrt(flat * flat + (z3 - EYE_HEIGHT) ** 2)
+    nx, ny, nz = normal_in_world(primitives[i].to_unit, nx, ny, nz)
+    px, py, pz = to_world(m, x, y, z)
+    if not is_flat:  # a flat Gaussian on a round shape stands out at its sides
+        sunk = SUNK * du * du / (8.0 * column_length(m, 0))
+        if shape == ELLIPSOID:
+            sunk = 0.5 * (sunk + SUNK * dv * dv / (8.0 * column_length(m, 2)))
+        px, py, pz = px - sunk * nx, py - sunk * ny, pz - sunk * nz
+    row = add_patch(cloud, px, py, pz, ax * su, ay * su, az * su, bx * sv, by * sv, bz * sv, THICKNESS, viewing.logit)
+    if row >= 0:
+        _set_look(cloud, row, primitives, i, nu, nv, samples)
+        cloud.normal[row, 0], cloud.normal[row, 1], cloud.normal[row, 2] = nx, ny, nz

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from worldengine_envs.city.gaussians.cloud import THICKNESS, add_patch
-from worldengine_envs.city.gaussians.faces import EYE_HEIGHT, nearest_eye
+from worldengine_envs.city.gaussians.viewing import EYE_HEIGHT, nearest_eye
 from worldengine_envs.city.surfaces.textures import ground_color
 from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 

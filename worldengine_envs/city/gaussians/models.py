@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import cache
 
 import numpy as np
 
 from worldengine_envs.city.gaussians import faces
 from worldengine_envs.city.gaussians.cloud import add_patch, gaussians_of, new_cloud
-from worldengine_envs.city.gaussians.faces import Viewing
 from worldengine_envs.city.gaussians.shading import looks_of
+from worldengine_envs.city.gaussians.viewing import Viewing
 from worldengine_envs.city.surfaces.models import MODELS
 from worldengine_envs.city.surfaces.textures import soft_shadow
 from worldengine_envs.city.surfaces.types import TIMES_OF_DAY, Model
@@ -26,7 +26,7 @@ LEAST_COVER = 0.01
 SHADOW_HEIGHT = 0.03  # over the ground, so that it is drawn over what lies there [m]
 
 
-@lru_cache(maxsize=None)
+@cache
 def model_gaussians(index: int, detail: float = 1.0) -> Node:
     """Returns the node of ``city.surfaces.models.MODELS[index]``, with looks for day, dusk and night; made once a process.
 
@@ -42,8 +42,7 @@ def sample_model(model: Model, detail: float) -> Node:
     table, nobody = np.full((1, 1), SEEN_FROM, np.float32), np.empty((0, 3))
     viewing = Viewing(table, np.zeros(2), 1.0, 0.0, nobody, 0.05 * coarse, 0.012 * coarse, 2e-6 / detail, 1.0, 1.9, LOGIT)
     cloud = new_cloud(1 << 15)
-    work = np.empty((faces.SIDE, faces.SIDE, 7)), np.empty((faces.SIDE + 1, 6)), np.empty((faces.STACK, 4))
-    faces.sample_primitives(model.primitives, viewing, cloud, *work)
+    faces.sample_primitives(model.primitives, viewing, cloud, faces.new_work())
     if model.shadow > 0.0:
         _add_shadow(model.size[0], model.size[1], -0.5 * model.size[2], model.shadow, cloud)
     looks = looks_of(cloud, None)

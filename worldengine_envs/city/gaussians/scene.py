@@ -8,9 +8,9 @@ import numpy as np
 
 from worldengine_envs.city.gaussians import faces, ground
 from worldengine_envs.city.gaussians.cloud import gaussians_of, new_cloud
-from worldengine_envs.city.gaussians.faces import Viewing
 from worldengine_envs.city.gaussians.shading import looks_of
 from worldengine_envs.city.gaussians.sky import sample_sky
+from worldengine_envs.city.gaussians.viewing import EYE_HEIGHT, Viewing
 from worldengine_envs.city.surfaces.types import TIMES_OF_DAY, Street
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.scene import BACKGROUND, SKY, GaussianScene, Node
@@ -20,7 +20,8 @@ from worldengine_envs.simulation.kernels import kernel
 LOGIT = 5.0  # of the opacity of every Gaussian of a surface
 NEAREST = 6.0  # what is nearer to the path is seen from this distance at the least [m]
 TABLE_CELL, TABLE_MARGIN = 4.0, 60.0  # of the table of distances [m]
-EYE_STEP = 6.0  # between eyes along the path [m]
+EYE_STEP = 5.0  # between eyes along the path [m]
+AHEAD = 50.0  # eyes are so near to where the ego drives in the log [m]
 FARTHEST = 768.0  # the ground ends so far beyond the path [m]
 MOST_DETAIL = 10.0
 
@@ -43,34 +44,41 @@ def make_scene(scenario: Scenario, detail: float = 1.0) -> GaussianScene:
         raise DataError(f"{detail!r} is not in (0, {MOST_DETAIL:g}]", scenario=scenario.id, field="detail")
     street = make_street_surfaces(scenario)
     x, y = street.path.mean(axis=0)
-    nodes = {BACKGROUND: sample_street(street, detail), SKY: sample_sky(x, y, detail, LOGIT)}
+    ego = scenario.tracks.state[0, scenario.tracks.valid[0], :2]
+    eyes = _near(street.path, ego)
+    nodes = {BACKGROUND: sample_street(street, eyes, detail), SKY: sample_sky(x, y, detail, LOGIT)}
     kind = "sampled" if scenario.origin.dataset == "city" else "dressed"
     return GaussianScene(scenario.id, kind, nodes, TIMES_OF_DAY)
 
 
-def sample_street(street: Street, detail: float) -> Node:
-    """Returns the Gaussians of what does not move."""
-    viewing = _viewing(street.path, detail)
+def _near(path: np.ndarray, ego: np.ndarray) -> np.ndarray:
+    """Returns (eyes, 2) the points of a path (points, 2), AHEAD metres around where the ego drives (steps, 2) in the log."""
+    points, driven = _every(path, EYE_STEP), _every(ego, EYE_STEP)
+    gap = np.hypot(*(points[:, None] - driven[None]).transpose(2, 0, 1)).min(axis=1)
+    return np.concatenate((driven, points[gap < AHEAD]))
+
+
+def sample_street(street: Street, eyes: np.ndarray, detail: float) -> Node:
+    """Returns the Gaussians of what does not move, as seen from eyes (eyes, 2) [m]."""
+    viewing = _viewing(eyes, detail)
     cloud = new_cloud()
-    root, low = ground.ROOT, street.path.min(axis=0) - FARTHEST
-    columns, rows = (int(n) for n in np.ceil((np.ptp(street.path, axis=0) + 2.0 * FARTHEST) / root))
+    root, low = ground.ROOT, eyes.min(axis=0) - FARTHEST
+    columns, rows = (int(n) for n in np.ceil((np.ptp(eyes, axis=0) + 2.0 * FARTHEST) / root))
     samples, bins = np.empty((ground.SIDE, ground.SIDE, 3)), np.empty((ground.BINS + 1, 4))
     ground.sample_ground(street.ground, viewing, low[0], low[1], columns, rows, cloud, samples, bins, np.empty((ground.STACK, 3)))
-    work = np.empty((faces.SIDE, faces.SIDE, 7)), np.empty((faces.SIDE + 1, 6)), np.empty((faces.STACK, 4))
-    faces.sample_primitives(street.primitives, viewing, cloud, *work)
+    faces.sample_primitives(street.primitives, viewing, cloud, faces.new_work())
     looks = looks_of(cloud, street.ground)
     return Node(gaussians_of(cloud, looks[TIMES_OF_DAY[0]]), looks)
 
 
-def _viewing(path: np.ndarray, detail: float) -> Viewing:
-    """Returns how a street is seen from its path (points, 2) [m]."""
-    low = path.min(axis=0) - TABLE_MARGIN
-    columns, rows = (int(n) for n in np.ceil((path.max(axis=0) + TABLE_MARGIN - low) / TABLE_CELL))
+def _viewing(eyes: np.ndarray, detail: float) -> Viewing:
+    """Returns how a street is seen from eyes (eyes, 2) [m]."""
+    low = eyes.min(axis=0) - TABLE_MARGIN
+    columns, rows = (int(n) for n in np.ceil((eyes.max(axis=0) + TABLE_MARGIN - low) / TABLE_CELL))
     distance = np.empty((rows, columns), np.float32)
-    eyes = _every(path, EYE_STEP)
     _measure(eyes, low, TABLE_CELL, NEAREST, distance)
     coarse = 1.0 / math.sqrt(detail)
-    eyes = np.column_stack((eyes, np.full(len(eyes), faces.EYE_HEIGHT)))
+    eyes = np.column_stack((eyes, np.full(len(eyes), EYE_HEIGHT)))
     return Viewing(distance, low, TABLE_CELL, TABLE_CELL, eyes, 0.16 * coarse, 0.012 * coarse, 2e-6 / detail, 4.0, 2.1, LOGIT)
 
 

@@ -20,7 +20,7 @@ SIDE = 6  # samples along each side of a patch
 LARGEST = 0.14  # [rad]
 SMALLEST = 0.008
 ERROR = 6e-7  # most squared error times solid angle of a patch, at detail 1
-SPREAD = 2.2
+SPREAD = 2.5
 STACK = 64
 
 
@@ -52,7 +52,7 @@ def _split_sky(light, error, x, y, logit, cloud, patches, stack):
             wide, high = (a1 - a0) * math.cos(0.5 * (e0 + e1)), e1 - e0
             split = max(wide, high) > LARGEST
             if not split and max(wide, high) > SMALLEST:
-                r, g, b, rest = _mean_color(a0, e0, a1, e1, light)
+                _, _, _, rest = _mean_color(a0, e0, a1, e1, light)
                 split = rest * wide * high > error
             if split and top + 2 <= STACK:
                 for k in range(2):
