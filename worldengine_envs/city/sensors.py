@@ -17,6 +17,7 @@ from worldengine_envs.city.surfaces.types import Model, Street
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.frames import EVERYWHERE
 from worldengine_envs.scenario.types import AgentType, Scenario
+from worldengine_envs.simulation.kernels import announce_compiling
 from worldengine_envs.simulation.threads import run_over_worlds
 
 DISTORTION_PX = 0.05  # distortion has to be undone at least so well at the image's edge [px]
@@ -88,6 +89,7 @@ class SurfaceCaster:
         self.time_of_day = default_time_of_day(scenario.id) if time_of_day is None else time_of_day
         if self.time_of_day not in LIGHTS:
             raise DataError(f"no {self.time_of_day!r}", field="time_of_day", remedy=f"Known: {', '.join(LIGHTS)}")
+        announce_compiling((cast_pixels, cast_ranges), "the ray caster")
         self._surfaces = Surfaces(self.street.ground, LIGHTS[self.time_of_day])
         self._signals = signal_places(scenario, self.street.ground)
         self._models: dict[int, Model] = {}
