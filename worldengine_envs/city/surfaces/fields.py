@@ -211,3 +211,15 @@ def blur(field, times):
         for i in range(1, rows - 1):
             for j in range(columns):
                 field[i, j] = quarter * (old[i - 1, j] + old[i, j] + old[i, j] + old[i + 1, j])
+
+
+@allocating_kernel
+def nearest(points, others):
+    """Returns (points,) the distance [m] from each point (points, 2) to the nearest of others (others, 2), and its row."""
+    distance, row = np.full(len(points), np.inf), np.zeros(len(points), np.int64)
+    for i in range(len(points)):
+        for j in range(len(others)):
+            dx, dy = points[i, 0] - others[j, 0], points[i, 1] - others[j, 1]
+            if dx * dx + dy * dy < distance[i]:
+                distance[i], row[i] = dx * dx + dy * dy, j
+    return np.sqrt(distance), row

@@ -42,7 +42,7 @@ LIGHTS: dict[str, Light] = {
         lamp=(0.28, 0.23, 0.13),
     ),
     "night": _light(
-        ambient=(0.25, 0.26, 0.32),
+        ambient=(0.28, 0.29, 0.35),
         above=(0.02, 0.02, 0.03),
         sun=(0.02, 0.02, 0.03),
         azimuth=2.5,

@@ -17,9 +17,12 @@ from worldengine_envs.city.surfaces.types import Glow, Ground, Shape
 
 KERB_STRIP = 0.45  # from the kerb to the middle of lamps and trees [m]
 LAMP_EVERY, LAMP_HEIGHT, LAMP_ARM = 30.0, 7.5, 1.9  # [m]
+LAMP_APART = 18.0  # at least [m]
 LAMP_REACH, LAMP_FAR = 11.0, 30.0  # of its light on the ground [m]
 CLEAR = 0.45  # around tracks, where nothing stands [m]
 SHADOW, SHADOW_BLUR = 0.30, 2  # strength, and how often it is smoothed
+NEAR_PATH = 75.0  # where gaps are filled [m]
+BLOCK_PITCH, HOUSE_PITCH, TREE_PITCH = 24.0, 18.0, 10.0  # of the lattices [m]
 POLE = (0.34, 0.36, 0.38)
 
 
@@ -85,7 +88,8 @@ def add_lamps(site: Site, line: KerbLine, rng: Random) -> None:
     for k in range(rng.randrange(4, 16), len(line.s), round(LAMP_EVERY / STEP)):
         (ox, oy), yaw = line.out[k], float(line.yaw[k])
         x, y = line.xy[k] + KERB_STRIP * line.out[k]
-        if not site.reserve((x, y), (0.3, 0.3), yaw, 0.1):
+        near = any(abs(x - lx) + abs(y - ly) < LAMP_APART for lx, ly, _ in site.lamps)
+        if near or not site.reserve((x, y), (0.3, 0.3), yaw, 0.1):
             continue
         tip = (x - LAMP_ARM * ox, y - LAMP_ARM * oy, LAMP_HEIGHT)
         site.parts.cylinder((x, y, 0.5 * LAMP_HEIGHT), 0.16, LAMP_HEIGHT, POLE)
@@ -150,3 +154,42 @@ def add_towers(site: Site, line: KerbLine, rng: Random) -> None:
         size = (rng.uniform(14.0, 26.0), rng.uniform(12.0, 18.0), rng.randrange(6, 13) * buildings.FLOOR)
         if rng.random() < 0.6 and site.reserve(at, size[:2], float(line.yaw[k]), PAVEMENT + 4.0):
             buildings.block(site.parts, at, size, float(line.yaw[k]), line.seed + k, rng.choice(buildings.WALLS))
+
+
+def fill_gaps(site: Site, samples: LaneSamples, path: np.ndarray, seed: int, dense: bool) -> None:
+    """Puts houses and trees on what has stayed empty near the path: corners, islands, the ends of streets.
+
+    Tries the points of two lattices; what comes where depends on the point and the seed alone.
+    """
+    kinds = ((BLOCK_PITCH, _add_block) if dense else (HOUSE_PITCH, _add_house), (TREE_PITCH, _add_tree))
+    for pitch, add in kinds:
+        low, high = (np.floor(f / pitch).astype(int) for f in (path.min(0) - NEAR_PATH, path.max(0) + NEAR_PATH))
+        i, j = np.mgrid[low[0] : high[0] + 1, low[1] : high[1] + 1].reshape(2, -1)
+        xy = np.stack((i + 0.5, j + 0.5), axis=1) * pitch
+        cells = ((xy - site.ground.origin) / site.ground.cell).astype(int)
+        inside = ((cells >= 0) & (cells < np.array(site.taken.shape)[::-1])).all(1)
+        i, j, xy, cells = i[inside], j[inside], xy[inside], cells[inside]
+        free = site.ground.edge[cells[:, 1], cells[:, 0]] > PAVEMENT
+        free &= fields.nearest(xy, path[::4])[0] < NEAR_PATH
+        rows = fields.nearest(xy[free], samples.pose[::4, :2])[1] * 4
+        for a, b, at, row in zip(i[free].tolist(), j[free].tolist(), xy[free], rows.tolist(), strict=True):
+            rng = Random(seed ^ (a * 73856093) ^ (b * 19349663) ^ round(pitch))
+            _, _, cos, sin = samples.pose[row]
+            add(site, at + 0.2 * pitch * np.array((rng.uniform(-1, 1), rng.uniform(-1, 1))), math.atan2(sin, cos), rng)
+
+
+def _add_block(site: Site, at, yaw: float, rng: Random) -> None:
+    size = (rng.uniform(12.0, 20.0), rng.uniform(10.0, 15.0), rng.randrange(3, 8) * buildings.FLOOR)
+    if rng.random() < 0.7 and site.reserve(at, size[:2], yaw, PAVEMENT + 0.8):
+        buildings.block(site.parts, at, size, yaw, rng.randrange(1 << 20), rng.choice(buildings.WALLS))
+
+
+def _add_house(site: Site, at, yaw: float, rng: Random) -> None:
+    size = (rng.uniform(9.0, 13.0), rng.uniform(8.0, 10.0), rng.randrange(1, 3) * buildings.FLOOR)
+    if rng.random() < 0.5 and site.reserve(at, size[:2], yaw, PAVEMENT + 2.0, margin=2.0):
+        buildings.house(site.parts, at, size, yaw, rng.randrange(1 << 20), rng.choice(buildings.WALLS))
+
+
+def _add_tree(site: Site, at, yaw: float, rng: Random) -> None:
+    if rng.random() < 0.35 and site.reserve(at, (1.5, 1.5), yaw, PAVEMENT + 0.8, margin=1.0):
+        greenery.tree(site.parts, at, rng.uniform(6.0, 11.0), rng.uniform(3.5, 5.5), rng.randrange(1 << 20))

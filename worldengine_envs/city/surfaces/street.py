@@ -39,6 +39,7 @@ def make_street_surfaces(scenario: Scenario) -> Street:
     if dense:
         for line, rng in zip(lines, draws, strict=True):
             roadside.add_towers(site, line, rng)
+    roadside.fill_gaps(site, samples, path, seed, dense)
     primitives = site.parts.array()
     roadside.cast_shadows(ground, primitives)
     return Street(ground, primitives, np.array(site.lamps).reshape(-1, 3), path)

@@ -15,7 +15,8 @@ from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 
 KERB = 0.2  # width of kerbs [m]
 PAVEMENT = 4.2  # from the road's edge to where the pavement ends [m]
-ACTOR_LIT = 0.4  # share of a lamp's light that falls on actors, wherever they are
+PAVED = 11.5  # from the road's edge to where paving gives way to grass [m]
+ACTOR_LIT = 0.5  # share of a lamp's light that falls on actors, wherever they are
 ACTOR_SUN = 0.35  # share of the sun's light that falls on actors, however they are turned
 
 
@@ -113,7 +114,7 @@ def ground_color(ground, x, y):
         i = min(max(np.int64((y - ground.origin[1]) / ground.cell), 0), rows - 1)
         worn = 0.82 + 0.22 * patch + 0.14 * grain
         r, g, b = 0.37, 0.47, 0.25
-        if ground.area[i, j] == _PAVED:
+        if d < PAVED and ground.area[i, j] == _PAVED:
             worn = 0.94 + 0.08 * patch + 0.04 * grain
             r, g, b = 0.535, 0.515, 0.49
     r, g, b = r * worn, g * worn, b * worn

@@ -92,8 +92,8 @@ def van(size, paint, glazed: bool) -> Parts:
     parts, (length, width, height) = Parts(), size
     bottom = -0.5 * height
     belt = bottom + 0.55 * height
-    parts.box((-0.06 * length, 0.0, 0.06 * height), (0.88 * length, width, 0.86 * height), paint)
-    parts.box((0.42 * length, 0.0, bottom + 0.32 * height), (0.16 * length, 0.98 * width, 0.36 * height), paint)
+    parts.box((-0.05 * length, 0.0, 0.06 * height), (0.86 * length, width, 0.86 * height), paint)
+    parts.box((0.42 * length, 0.0, bottom + 0.32 * height), (0.12 * length, 0.98 * width, 0.36 * height), paint)
     nose = 0.12 * length
     parts.box(
         (0.37 * length, 0.0, belt + 0.16 * height), (nose, 0.9 * width, 0.34 * height), paint, Texture.CABIN, lean=-0.55 * nose
@@ -101,7 +101,7 @@ def van(size, paint, glazed: bool) -> Parts:
     parts.box((0.20 * length, 0.0, belt + 0.16 * height), (0.2 * length, 1.01 * width, 0.26 * height), paint, Texture.CABIN)
     if glazed:
         parts.box((-0.2 * length, 0.0, belt + 0.16 * height), (0.54 * length, 1.01 * width, 0.26 * height), paint, Texture.CABIN)
-    parts.box((-0.502 * length + 0.02, 0.0, belt + 0.14 * height), (0.02, 0.7 * width, 0.26 * height), (0.14, 0.16, 0.19))
+    parts.box((-0.482 * length, 0.0, belt + 0.14 * height), (0.02, 0.7 * width, 0.26 * height), (0.14, 0.16, 0.19))
     for along in (-0.31, 0.31):
         parts.cylinder((along * length, 0.0, bottom + 0.36), 0.72, 1.01 * width, TYRE, Texture.WHEEL, axis="y")
     _lights(parts, length, width, bottom + 0.36 * height, 0.4 * height)
