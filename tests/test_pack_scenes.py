@@ -31,6 +31,13 @@ def maker_of_tests(scenario, detail):
     return GaussianScene(scenario.id, "sampled", {"background": Node(gaussians)}, ("day", "dusk", "night"))
 
 
+def refusing_maker(scenario, detail):
+    """Makes no scene of one of the recordings."""
+    if scenario.id == "b_015":
+        raise DataError("its road is a point", scenario=scenario.id)
+    return maker_of_tests(scenario, detail)
+
+
 @pytest.fixture
 def maker(monkeypatch):
     """The city's maker is replaced, and nothing is kept from other tests."""
@@ -192,6 +199,15 @@ def test_windows_share_what_is_made(tmp_path, maker):
     scene = scene_of(pack, "a_025")
     assert scene.name == "a_015" and scene_of(pack, "a_015") is scene
     assert scene_of(pack, "b_015") is not scene and pack.name == "seen"
+
+
+def test_dress_tells_what_cannot_be_dressed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(SCENE_MAKERS, "city", f"{__name__}:refusing_maker")
+    folder = small_pack(tmp_path / "p")
+    assert main(["packs", "dress", str(folder), "--out", str(tmp_path / "p2")]) == 1
+    captured = capsys.readouterr()
+    assert "2 of them dressed" in captured.out and "left bare: scenario b_015: its road is a point\n" in captured.err
+    assert [entry.has_scene for entry in Pack.open(tmp_path / "p2").entries] == [True, True, False]
 
 
 def test_dress_refuses(tmp_path, capsys):

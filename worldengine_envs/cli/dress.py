@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,11 @@ import tyro
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.pack import Pack
 from worldengine_envs.scenario.pack_manifest import scene_file
+from worldengine_envs.scenario.recipes import make_scene
 from worldengine_envs.scenario.types import Scenario
 
 SCENE, MAKER = "dressed", "city"
+TRIAL_DETAIL = 0.05
 TOLD = "dressed with the city's surfaces, not reconstructed"
 
 
@@ -24,11 +27,12 @@ def dress(
     out: Path,
     name: str | None = None,
     overwrite: bool = False,
-) -> None:
+) -> int:
     """Writes a copy of a pack in which every scenario can be seen: those without images get the city's surfaces on their maps.
 
     Scenes are made when they are asked for, so the copy is no larger. They show the roads, lights and boxes of the recording, and
     invented buildings, trees and colours. Scenes that are there already are kept. Ids stay, hashes change with the scene's name.
+    Each recording is tried once, coarsely; one that no scene can be made of is reported and stays bare, and the exit code is 1.
 
     Args:
         pack: Name or folder of the pack.
@@ -55,27 +59,51 @@ def dress(
             f"has another scene called {SCENE!r}", file=opened.folder, field="scenes", remedy="Give that scene another name"
         )
     scenes[SCENE] = PackedScene(SCENE, MAKER)
-    manifest = opened.manifest
+    manifest, failures = opened.manifest, {}
     description = f"{manifest.description}; {TOLD}" if manifest.description else TOLD.capitalize()
     write_pack(
         out,
         name or out.resolve().name,
         manifest.version,
         manifest.licence,
-        _dressed(opened),
+        _dressed(opened, failures),
         description=description,
         overwrite=overwrite,
         scenes=scenes,
     )
-    print(f"{out}: {len(opened)} scenarios, {len(bare)} of them {TOLD}")
+    for failure in dict.fromkeys(failures.values()):
+        print(f"left bare: {failure}", file=sys.stderr)
+    print(f"{out}: {len(opened)} scenarios, {len(bare) - len(failures)} of them {TOLD}")
+    return 1 if failures else 0
 
 
-def _dressed(pack: Pack) -> Iterator[Scenario]:
-    """Yields the scenarios of a pack; those without a scene get the name of the one that is made on demand."""
+def _dressed(pack: Pack, failures: dict[str, str]) -> Iterator[Scenario]:
+    """Yields the scenarios of a pack; those without a scene get the name of the one that is made on demand.
+
+    Args:
+        pack: Where they are from.
+        failures: Gets the reason, by id, for scenarios that stay without one.
+    """
     from rich.console import Console
     from rich.progress import track
 
+    tried: dict[str, str] = {}  # first window of a recording -> why it has no scene, "" = it has
     console = Console(stderr=True)
     for entry in track(pack.entries, f"dressing {pack.name}", console=console, transient=True):
-        scenario = pack.load(entry.id)
-        yield scenario if entry.gaussian_scene is not None else replace(scenario, gaussian_scene=SCENE)
+        scenario, first = pack.load(entry.id), pack.first_window(entry).id
+        if entry.gaussian_scene is not None:
+            yield scenario
+            continue
+        if first not in tried:
+            tried[first] = _problem(pack.load(first))
+        if tried[first]:
+            failures[entry.id] = tried[first]
+        yield scenario if tried[first] else replace(scenario, gaussian_scene=SCENE)
+
+
+def _problem(scenario: Scenario) -> str:
+    try:
+        make_scene(MAKER, scenario, TRIAL_DETAIL)
+    except DataError as error:
+        return str(error)
+    return ""

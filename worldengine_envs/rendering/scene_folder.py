@@ -20,7 +20,7 @@ from worldengine_envs.rendering.ply import read_ply, write_ply
 from worldengine_envs.rendering.scene import BACKGROUND, SKY, GaussianScene, Node, validate_scene
 from worldengine_envs.scenario.new_folder import new_folder
 from worldengine_envs.scenario.pack_limits import MAX_MANIFEST_BYTES, read_limited
-from worldengine_envs.scenario.pack_manifest import parse_json
+from worldengine_envs.scenario.pack_read import parse_json
 
 MANIFEST = "manifest.json"
 FORMAT, FORMAT_VERSION = "worldengine-scene", 1

@@ -16,9 +16,9 @@ from worldengine_envs.scenario.pack_manifest import (
     Entry,
     Manifest,
     map_file,
-    read_manifest,
     recording_file,
 )
+from worldengine_envs.scenario.pack_read import read_manifest
 from worldengine_envs.scenario.types import Lights, Route, Scenario, Tracks, VectorMap
 
 SEARCH_PATH = "WORLDENGINE_PACKS"  # folders of packs, or packs, separated like PATH

@@ -21,10 +21,10 @@ from worldengine_envs.scenario.pack_manifest import (
     SceneInfo,
     manifest_text,
     map_file,
-    read_manifest,
     recording_file,
     scene_file,
 )
+from worldengine_envs.scenario.pack_read import read_manifest
 from worldengine_envs.scenario.quantise import Digests, quantised_ego, scenario_hash
 from worldengine_envs.scenario.recipes import recipe_of
 from worldengine_envs.scenario.types import Route, Scenario
