@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from worldengine_envs.errors import DataError
+from worldengine_envs.rendering.differentiable import Rendering
 from worldengine_envs.rendering.frames import EVERYWHERE, Frames, Images, RenderSettings
 from worldengine_envs.rendering.gaussians import SH_C0, Gaussians
 from worldengine_envs.rendering.gsplat_parts import Parts, harmonics, transformed
@@ -260,10 +261,10 @@ def rasterise(
     width: int,
     height: int,
     settings: RenderSettings | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Draws one set of Gaussians for several cameras with gsplat; gradients flow to all parameters and to ``world_to_camera``.
+) -> Rendering:
+    """Draws one set of Gaussians for several cameras with gsplat; differentiable by all parameters and ``world_to_camera``.
 
-    Arguments and results as in ``differentiable.rasterise``, on a CUDA device.
+    As ``differentiable.rasterise``, for tensors on a CUDA device.
 
     Args:
         means, quats, scales, opacities, sh: (N, 3), (N, 4), (N, 3) logarithms, (N,) logits, (N, (degree + 1)^2, 3) float32.
@@ -272,9 +273,6 @@ def rasterise(
         width: [px]
         height: [px]
         settings: How Gaussians are drawn.
-
-    Returns:
-        rgb (C, height, width, 3), not clipped; alpha and expected depth [m] (C, height, width).
     """
     gsplat = importlib.import_module("gsplat")
     s = RenderSettings() if settings is None else settings
@@ -287,7 +285,7 @@ def rasterise(
         render_mode="RGB+ED", rasterize_mode="antialiased" if s.antialiased else "classic",
     )  # fmt: skip
     rgb = rgbd[..., :3] + (1 - alpha) * torch.tensor(s.background, device=means.device)
-    return rgb, alpha[..., 0], rgbd[..., 3]
+    return Rendering(rgb, alpha[..., 0], rgbd[..., 3])
 
 
 def _chunks(frames: Frames, counts: np.ndarray) -> Iterator[np.ndarray]:
