@@ -112,7 +112,19 @@ def project(means, quats, scales, opacities, sh, world_to_camera, intrinsics, wi
 
 
 def render(
-    means, quats, scales, opacities, sh, world_to_camera, intrinsics, width, height, settings, cutoffs=True, rows=None
+    means,
+    quats,
+    scales,
+    opacities,
+    sh,
+    world_to_camera,
+    intrinsics,
+    width,
+    height,
+    settings,
+    cutoffs=True,
+    rows=None,
+    depths=None,
 ) -> Reference:
     """Draws Gaussians as one camera sees them.
 
@@ -125,20 +137,21 @@ def render(
         settings: A ``RenderSettings``.
         cutoffs: Whether faint contributions (alpha under 1/255) and those behind a nearly opaque stack are dropped.
         rows: How many rows of pixels are worked on at a time, None = all; gradients need all.
+        depths: (N,) what Gaussians are sorted by in place of their exact depth. Where two are equally far, which comes first is a
+            matter of rounding: with the depths of the rasteriser under test it is no longer one.
     """
     p = project(means, quats, scales, opacities, sh, world_to_camera, intrinsics, width, height, settings)
     index = torch.nonzero(p.drawn)[:, 0]
-    index = index[torch.argsort(p.z[index].detach(), stable=True)]
+    index = index[torch.argsort((p.z.detach() if depths is None else depths)[index], stable=True)]
     p = Projected(*(value[index] for value in p))
     precision = torch.linalg.inv(p.cov) if len(index) else p.cov
-    strips = [
-        _strip(p, precision, index, settings, r, min(r + (rows or height), height), width, cutoffs)
-        for r in range(0, height, rows or height)
-    ]
+    step = rows or height
+    starts = range(0, height, step)
+    strips = [_strip(p, precision, index, settings, r, min(r + step, height), width, cutoffs, depths is None) for r in starts]
     return Reference(*(torch.cat(parts) for parts in zip(*strips, strict=True)))
 
 
-def _strip(p, precision, index, settings, first, last, width, cutoffs) -> Reference:
+def _strip(p, precision, index, settings, first, last, width, cutoffs, by_depth) -> Reference:
     """Draws the rows first to last - 1 of sorted Gaussians."""
     v, u = torch.meshgrid(torch.arange(first, last) + 0.5, torch.arange(width) + 0.5, indexing="ij")
     offset = p.mean[:, None, :] - torch.stack([u, v], -1).reshape(1, -1, 2).to(p.mean.dtype)  # (N, P, 2)
@@ -160,7 +173,7 @@ def _strip(p, precision, index, settings, first, last, width, cutoffs) -> Refere
     with torch.no_grad():
         half = (behind < 0.5) & (ahead >= 0.5)
         node = torch.where(half.any(0), index[half.int().argmax(0)], -1) if len(index) else torch.full_like(u, -1).long()
-        safe = _is_safe(p, full.detach(), passed.detach(), weight.detach())
+        safe = _is_safe(p, full.detach(), passed.detach(), weight.detach(), by_depth)
     shape = (last - first, width)
     return Reference(
         *(
@@ -170,7 +183,7 @@ def _strip(p, precision, index, settings, first, last, width, cutoffs) -> Refere
     )
 
 
-def _is_safe(p, full, passed, weight) -> torch.Tensor:
+def _is_safe(p, full, passed, weight, by_depth) -> torch.Tensor:
     """Returns (P,) bool: at which pixels no decision hangs on rounding."""
 
     def near(value, threshold):
@@ -178,7 +191,7 @@ def _is_safe(p, full, passed, weight) -> torch.Tensor:
 
     doubtful = near(full, MIN_ALPHA) | near(full, MAX_ALPHA) | near(passed, MIN_TRANSMITTANCE)
     doubtful |= (weight > 0) & ~p.safe[:, None]
-    if len(p.z) > 1:  # neighbours in depth that may change places; only those that overlap matter
+    if by_depth and len(p.z) > 1:  # neighbours in depth that may change places; only those that overlap matter
         close = (p.z[1:] - p.z[:-1]) <= FLIP * 0.01 * p.z[1:]
         doubtful[1:] |= close[:, None] & (weight[1:] > 0) & (weight[:-1] > 0)
     return ~doubtful.any(0)

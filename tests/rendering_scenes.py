@@ -5,6 +5,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from worldengine_envs.city import make_scenario
+from worldengine_envs.city.gaussians import make_scene
+from worldengine_envs.rendering.cameras import find_rig, intrinsics_of, scaled_rig, world_to_camera
+from worldengine_envs.rendering.cpu.blending_backward import find_rows
+from worldengine_envs.rendering.cpu.rasteriser import Rasteriser, make_canvas, make_view, place
+from worldengine_envs.rendering.cpu.stages import DEPTH
+from worldengine_envs.rendering.cpu.store import pack
+from worldengine_envs.rendering.frames import RenderSettings
 from worldengine_envs.rendering.gaussians import Gaussians
 
 WIDTH, HEIGHT = 52, 38  # neither a multiple of a tile
@@ -41,5 +49,29 @@ def random_gaussians(seed: int, n: int, degree: int, *, size=(-2.5, -0.7), depth
 
 def tensors(gaussians: Gaussians, dtype: torch.dtype = torch.float32) -> list[torch.Tensor]:
     """Returns the parameters as torch tensors of their own memory: means, quats, scales, opacities, sh."""
-    arrays = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.sh)
-    return [torch.tensor(array, dtype=dtype) for array in arrays]
+    return [torch.tensor(array, dtype=dtype) for array in astuple(gaussians)]
+
+
+def city_view(family: str, size: tuple[int, int], detail: float) -> tuple[Gaussians, np.ndarray, np.ndarray]:
+    """Returns the Gaussians of a street that are in view at the start of a scenario, world to camera, and intrinsics."""
+    scenario = make_scenario(family, 0)
+    nodes = [node.look("dusk") for node in make_scene(scenario, detail).nodes.values()]
+    rig = scaled_rig(find_rig("front"), size)
+    pose, lens = world_to_camera(rig, *scenario.tracks.state[0, scenario.start_step, :3])[0], intrinsics_of(rig)[0]
+    gaussians = Gaussians(*(np.concatenate(arrays) for arrays in zip(*(astuple(node) for node in nodes), strict=True)))
+    seen = np.isfinite(drawn_depths(gaussians, pose, lens, size))
+    return Gaussians(*(array[seen] for array in astuple(gaussians))), pose, lens
+
+
+def astuple(gaussians: Gaussians) -> tuple[np.ndarray, ...]:
+    return gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.sh
+
+
+def drawn_depths(gaussians: Gaussians, pose, lens, size: tuple[int, int]) -> np.ndarray:
+    """Returns (N,) depths as the CPU rasteriser has them [m], inf for what it does not draw."""
+    rasteriser, rows = Rasteriser(), np.empty(len(gaussians), np.int32)
+    part, one = pack(gaussians, in_order=True), np.ones((1, 3))
+    placed = place([part], np.eye(3)[None], one, 0 * one, np.zeros(1, np.int32), pose)
+    rasteriser.draw(placed, make_view(RenderSettings(), lens, *size), make_canvas(*size, ("alpha",)))
+    find_rows(rasteriser.splats, rows)
+    return np.where(rows < 0, np.inf, rasteriser.splats.records[rows, DEPTH])

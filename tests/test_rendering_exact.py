@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference_rasteriser import harmonics, render
-from rendering_scenes import HEIGHT, INTRINSICS, WIDTH, look, random_gaussians, tensors
+from rendering_scenes import HEIGHT, INTRINSICS, WIDTH, city_view, drawn_depths, look, random_gaussians, tensors
 
 from worldengine_envs.rendering.cpu.renderer import CpuRenderer
 from worldengine_envs.rendering.differentiable import rasterise
@@ -129,6 +129,21 @@ def test_hundreds_of_metres_from_the_origin():
     gaussians, away = random_gaussians(31, 500, 2, size=(-3.0, -1.0), depth=(1.0, 20.0)), np.array([700.0, -400.0, 30.0])
     gaussians.means[:] += away.astype(np.float32)
     assert_same(gaussians, look(away + np.array([0.2, 0.1, -0.3]), yaw=0.1, pitch=0.05))
+
+
+@pytest.mark.parametrize("family", ["cut_in", "turn"])
+def test_streets_of_the_city(family):
+    size = 36, 64
+    gaussians, pose, lens = city_view(family, size, 0.3)
+    depths = torch.tensor(drawn_depths(gaussians, pose, lens, size))
+    camera = torch.tensor(pose), torch.tensor(lens), size[1], size[0], RenderSettings()
+    with torch.no_grad():
+        expected = render(*tensors(gaussians, torch.float64), *camera, rows=4, depths=depths)
+    seen = rasterise(*tensors(gaussians), torch.tensor(pose)[None], torch.tensor(lens)[None], size[1], size[0])
+    error = (seen.rgb[0] - expected.rgb).abs()
+    assert expected.alpha.mean() > 0.9
+    assert error.max() < 1 / 255
+    assert error.mean() < 1e-4
 
 
 def test_nothing_to_draw_gives_the_background():

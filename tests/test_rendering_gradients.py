@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from reference_rasteriser import render
-from rendering_scenes import HEIGHT, INTRINSICS, WIDTH, look, random_gaussians, tensors
+from rendering_scenes import HEIGHT, INTRINSICS, WIDTH, city_view, drawn_depths, look, random_gaussians, tensors
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.differentiable import Rendering, ScreenStatistics, rasterise
@@ -58,10 +58,15 @@ def assert_same_gradients(gaussians, options, cameras=1, seed=0):
     loss = random_loss(seed, safe)
     loss(expected).backward()
     loss(see(ours, options)).backward()
+    assert_close(ours, exact)
+
+
+def assert_close(ours, exact):
+    """Compares the gradients of all parameters: each number, and all together."""
     for name, a, b in zip(NAMES, ours, exact, strict=True):
         error, size = (a.grad - b.grad).abs(), b.grad.square().mean().sqrt()
-        assert (error <= 1e-3 * torch.maximum(b.grad.abs(), size)).all(), name  # each number
-        assert error.norm() <= 1e-4 * b.grad.norm(), name  # all together
+        assert (error <= 1e-3 * torch.maximum(b.grad.abs(), size)).all(), name
+        assert error.norm() <= 1e-4 * b.grad.norm(), name
 
 
 @pytest.mark.parametrize("name", SCENES)
@@ -75,6 +80,21 @@ def test_gradients_are_those_of_the_reference(name, antialiased):
 @pytest.mark.parametrize("degree", [0, 1, 2, 3])
 def test_every_degree_of_harmonics_seen_by_two_cameras(degree):
     assert_same_gradients(random_gaussians(20 + degree, 300, degree, size=(-2.5, -1.0)), RenderSettings(), cameras=2, seed=degree)
+
+
+def test_a_street_of_the_city():
+    size = 18, 32
+    gaussians, pose, lens = city_view("cut_in", size, 0.1)
+    depths = torch.tensor(drawn_depths(gaussians, pose, lens, size))
+    exact, ours = (
+        [t.requires_grad_() for t in (*tensors(gaussians, d), torch.tensor(pose))] for d in (torch.float64, torch.float32)
+    )
+    expected = render(*exact, torch.tensor(lens), size[1], size[0], RenderSettings(), depths=depths)
+    loss = random_loss(3, expected.safe[None])
+    loss(Rendering(expected.rgb[None], expected.alpha[None], expected.depth[None])).backward()
+    loss(rasterise(*ours[:-1], ours[-1][None], torch.tensor(lens)[None], size[1], size[0])).backward()
+    assert expected.safe.double().mean() > 0.98
+    assert_close(ours, exact)
 
 
 def test_each_image_alone():
