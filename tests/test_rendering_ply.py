@@ -1,13 +1,17 @@
 """PLY files of Gaussians: what other programs write is read, and what is wrong ends in one clear error and no large allocation."""
 
+import contextlib
 import tracemalloc
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from scenes import random_gaussians
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.ply import read_ply, write_ply
+from worldengine_envs.rendering.scene import validate_gaussians
 
 ARRAYS = ("means", "quats", "scales", "opacities", "sh")
 
@@ -174,3 +178,15 @@ def test_invalid_gaussians_are_not_written(tmp_path):
     with pytest.raises(DataError, match="not finite"):
         write_ply(tmp_path / "a.ply", gaussians)
     assert not list(tmp_path.iterdir())
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data(), style=st.sampled_from(["ascii", "binary_little_endian"]))
+def test_flipped_bytes_never_crash(tmp_path, data, style):
+    """A damaged file gives a DataError or, where the bytes mean something else, valid Gaussians."""
+    bad = bytearray(forge(GOOD, style))
+    for _ in range(data.draw(st.integers(1, 3))):
+        bad[data.draw(st.integers(0, len(bad) - 1))] = data.draw(st.integers(0, 255))
+    (tmp_path / "bad.ply").write_bytes(bad)
+    with contextlib.suppress(DataError):
+        validate_gaussians(read_ply(tmp_path / "bad.ply"))

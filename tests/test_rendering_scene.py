@@ -60,6 +60,7 @@ def changed(node="background", **changes) -> GaussianScene:
         (changed(means=np.full((300, 3), np.nan, np.float32)), "field nodes.background.means: 900 of 900 values are not finite"),
         (changed(means=np.zeros((300, 3))), "float64 (300, 3) must be a float32 array (300, 3)"),
         (changed(quats=np.zeros((300, 4), np.float32)), "300 of 300 quaternions have length 0"),
+        (changed(quats=np.full((300, 4), 1e-30, np.float32)), "300 of 300 quaternions have length 0"),
         (changed(opacities=np.zeros((300, 1), np.float32)), "(300, 1) must be a float32 array (300,)"),
         (changed(scales=None), "NoneType must be"),
         (changed(sh=np.zeros((300, 5, 3), np.float32)), "1, 4, 9 or 16"),
@@ -219,7 +220,7 @@ def test_extremes():
     rng = np.random.default_rng(0)
     g = random_gaussians(rng, 50, 1, 5e4)
     g.opacities[:2] = -1e30, 1e30
-    g.quats[:] *= rng.uniform(1e-3, 1e3, (50, 1)).astype(np.float32)
+    g.quats[:] *= (10.0 ** rng.uniform(-11, 30, (50, 1))).astype(np.float32)
     nodes = {"background": Node(g), "sky": Node(random_gaussians(rng, 0, 2))}
     found = decode_scene(encode_scene(GaussianScene("s", "sampled", nodes, ("day",))), "x")
     opacities = found.nodes["background"].gaussians.opacities

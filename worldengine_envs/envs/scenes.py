@@ -14,7 +14,7 @@ from worldengine_envs.scenario.pack_manifest import Entry, SceneInfo, scene_file
 from worldengine_envs.scenario.recipes import SCENE_MAKERS, make_scene
 from worldengine_envs.scenario.types import Scenario
 
-KEPT_BYTES = 256 * 2**20  # of scenes that no renderer has taken over yet, or that are asked for again
+KEPT_BYTES = 128 * 2**20  # of scenes that are asked for again, in another appearance or by another renderer
 UNSEEN = "`worldengine packs dress PACK --out PACK2` makes scenes from maps and boxes"
 
 

@@ -57,7 +57,8 @@ def _encode_node(tensors: dict[str, np.ndarray], key: str, name: str, node: Node
     cells = _to_grid(g.means, MEANS, name)
     order = _curve_order(cells)
     tensors[f"{key}.means"] = _pack(cells[order], MEANS)
-    quats = g.quats / np.linalg.norm(g.quats, axis=1, keepdims=True)
+    quats = g.quats / np.abs(g.quats).max(axis=1, keepdims=True, initial=0.0)  # first to about 1: squares stay numbers
+    quats /= np.linalg.norm(quats, axis=1, keepdims=True)
     quats = np.where(quats[:, :1] < 0.0, -quats, quats)
     logits = np.clip(g.opacities, -MAX_LOGIT, MAX_LOGIT)
     for part, values, grid in (("quats", quats, QUATS), ("scales", g.scales, SCALES), ("opacities", logits, OPACITIES)):

@@ -12,6 +12,7 @@ from worldengine_envs.rendering.gaussians import MAX_SH_DEGREE, Gaussians
 from worldengine_envs.scenario.pack_manifest import LABEL, SCENARIO_ID, SCENE_KINDS
 
 BACKGROUND, SKY = "background", "sky"  # the names of the nodes that are no actor
+SHORTEST_QUAT = 1e-12  # its square is still a float32
 REPAIR = "Write it again with finite values; Gaussians that training lost can be dropped"
 
 
@@ -114,7 +115,7 @@ def validate_gaussians(gaussians: Gaussians, file=None, field: str = "") -> Gaus
     for name, shape in (("means", (n, 3)), ("quats", (n, 4)), ("scales", (n, 3)), ("opacities", (n,))):
         _check_array(getattr(gaussians, name), shape, file, where + name)
     _check_sh(gaussians.sh, n, file, f"{where}sh")
-    lost = int((~gaussians.quats.any(axis=1)).sum())
+    lost = int((np.abs(gaussians.quats).max(axis=1, initial=0.0) < SHORTEST_QUAT).sum())
     if lost:
         raise DataError(f"{lost} of {n} quaternions have length 0", file=file, field=f"{where}quats", remedy=REPAIR)
     return gaussians

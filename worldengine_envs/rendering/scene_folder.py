@@ -19,7 +19,7 @@ from worldengine_envs.rendering.gaussians import Gaussians
 from worldengine_envs.rendering.ply import read_ply, write_ply
 from worldengine_envs.rendering.scene import BACKGROUND, SKY, GaussianScene, Node, validate_scene
 from worldengine_envs.scenario.new_folder import new_folder
-from worldengine_envs.scenario.pack_limits import MAX_MANIFEST_BYTES, read_limited
+from worldengine_envs.scenario.pack_limits import MAX_HEADER_BYTES, read_limited
 from worldengine_envs.scenario.pack_read import parse_json
 
 MANIFEST = "manifest.json"
@@ -57,7 +57,7 @@ def load_scene(folder: str | os.PathLike) -> GaussianScene:
     """
     folder = Path(folder)
     file = folder / MANIFEST
-    content = parse_json(read_limited(file, MAX_MANIFEST_BYTES), file)
+    content = parse_json(read_limited(file, MAX_HEADER_BYTES), file)
     if type(content) is not dict or (content.get("format"), content.get("format_version")) != (FORMAT, FORMAT_VERSION):
         raise DataError(f"is no {FORMAT!r} of version {FORMAT_VERSION}", file=file, field="format", remedy=DAMAGED)
     kinds = {"name": str, "kind": str, "appearances": list, "nodes": dict}
