@@ -8,6 +8,7 @@ from worldengine_envs.city.surfaces.types import Shape
 from worldengine_envs.simulation.kernels import allocating_kernel, kernel
 
 ELLIPSOID = int(Shape.ELLIPSOID)
+PIECE, PROBE = 1.0, 0.1  # length of the pieces of an edge that are looked at, and how far beside it [m]
 FAR_EDGE = 11.9  # from the road, where nobody looks at the ground any more [m]
 
 
@@ -22,28 +23,81 @@ def edge_distance(field, origin, cell, xy, offsets, reach):
         xy, offsets: Rings, (vertices, 2) and (rings + 1,).
         reach: [m].
     """
-    rows, columns = field.shape
     for ring in range(len(offsets) - 1):
         first, last = offsets[ring], offsets[ring + 1]
         for k in range(first, last):
             n = k + 1 if k + 1 < last else first
-            ax, ay, bx, by = xy[k, 0], xy[k, 1], xy[n, 0], xy[n, 1]
-            dx, dy = bx - ax, by - ay
-            square = dx * dx + dy * dy + 1e-12
-            low = max(0, int(np.floor((min(ay, by) - reach - origin[1]) / cell)))
-            high = min(rows - 1, int(np.floor((max(ay, by) + reach - origin[1]) / cell)))
-            for i in range(low, high + 1):
-                y = origin[1] + (i + 0.5) * cell
-                left, right = _span(ax, ay, bx, by, y, reach)
-                start = max(0, int(np.ceil((left - origin[0]) / cell - 0.5)))
-                stop = min(columns - 1, int(np.floor((right - origin[0]) / cell - 0.5)))
-                for j in range(start, stop + 1):
-                    x = origin[0] + (j + 0.5) * cell
-                    t = min(max(((x - ax) * dx + (y - ay) * dy) / square, 0.0), 1.0)
-                    ex, ey = x - ax - t * dx, y - ay - t * dy
-                    distance = np.float32(np.sqrt(ex * ex + ey * ey))
-                    if distance < field[i, j]:
-                        field[i, j] = distance
+            _lower(field, origin, cell, xy[k, 0], xy[k, 1], xy[n, 0], xy[n, 1], reach)
+
+
+@kernel
+def rim_distance(field, origin, cell, xy, offsets, boxes, reach):
+    """As ``edge_distance``, but edges inside of other rings do not count: only the rim of what all rings cover together.
+
+    Args:
+        field, origin, cell, xy, offsets, reach: See ``edge_distance``.
+        boxes: (rings, 4) bounds of the rings: lowest x, y, highest x, y [m].
+    """
+    for ring in range(len(offsets) - 1):
+        first, last = offsets[ring], offsets[ring + 1]
+        for k in range(first, last):
+            n = k + 1 if k + 1 < last else first
+            ax, ay, dx, dy = xy[k, 0], xy[k, 1], xy[n, 0] - xy[k, 0], xy[n, 1] - xy[k, 1]
+            length = np.sqrt(dx * dx + dy * dy)
+            if length < 1e-6:
+                continue
+            pieces = int(length / PIECE) + 1
+            px, py = -PROBE * dy / length, PROBE * dx / length
+            for p in range(pieces):
+                is_inside = True
+                for part in range(1, 4, 2):
+                    t = (p + 0.25 * part) / pieces
+                    x, y = ax + t * dx, ay + t * dy
+                    if is_inside:
+                        is_inside = _covers(xy, offsets, boxes, x + px, y + py) and _covers(xy, offsets, boxes, x - px, y - py)
+                if not is_inside:
+                    s, t = p / pieces, (p + 1) / pieces
+                    _lower(field, origin, cell, ax + s * dx, ay + s * dy, ax + t * dx, ay + t * dy, reach)
+
+
+@kernel
+def _covers(xy, offsets, boxes, x, y):
+    """Returns whether a point lies in one of the rings."""
+    for ring in range(len(offsets) - 1):
+        if not (boxes[ring, 0] < x < boxes[ring, 2] and boxes[ring, 1] < y < boxes[ring, 3]):
+            continue
+        first, last, inside = offsets[ring], offsets[ring + 1], False
+        for k in range(first, last):
+            n = k + 1 if k + 1 < last else first
+            if (xy[k, 1] <= y) != (xy[n, 1] <= y):
+                t = (y - xy[k, 1]) / (xy[n, 1] - xy[k, 1])
+                if x < xy[k, 0] + t * (xy[n, 0] - xy[k, 0]):
+                    inside = not inside
+        if inside:
+            return True
+    return False
+
+
+@kernel
+def _lower(field, origin, cell, ax, ay, bx, by, reach):
+    """Lowers the cells within ``reach`` of a segment to their distance from it."""
+    rows, columns = field.shape
+    dx, dy = bx - ax, by - ay
+    square = dx * dx + dy * dy + 1e-12
+    low = max(0, int(np.floor((min(ay, by) - reach - origin[1]) / cell)))
+    high = min(rows - 1, int(np.floor((max(ay, by) + reach - origin[1]) / cell)))
+    for i in range(low, high + 1):
+        y = origin[1] + (i + 0.5) * cell
+        left, right = _span(ax, ay, bx, by, y, reach)
+        start = max(0, int(np.ceil((left - origin[0]) / cell - 0.5)))
+        stop = min(columns - 1, int(np.floor((right - origin[0]) / cell - 0.5)))
+        for j in range(start, stop + 1):
+            x = origin[0] + (j + 0.5) * cell
+            t = min(max(((x - ax) * dx + (y - ay) * dy) / square, 0.0), 1.0)
+            ex, ey = x - ax - t * dx, y - ay - t * dy
+            distance = np.float32(np.sqrt(ex * ex + ey * ey))
+            if distance < field[i, j]:
+                field[i, j] = distance
 
 
 @kernel

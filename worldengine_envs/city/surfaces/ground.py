@@ -15,6 +15,7 @@ from worldengine_envs.scenario.types import MapLayer, Scenario, VectorMap
 CELL, BIN = 0.5, 4.0  # of the area map and of the bins of stripes [m]
 MARGIN = 110.0  # of the map around where cameras will be [m]
 REACH = 12.0  # from the road, how far its distance is known [m]
+RIM = 1.5  # from the edge, how far the distance is known on the road [m]
 DRIVABLE = (MapLayer.DRIVABLE_AREA, MapLayer.ROADBLOCK, MapLayer.INTERSECTION, MapLayer.CARPARK_AREA)  # as in the scores
 DENSE_PERCENT = 65  # of maps have closed rows of houses; the others have gardens
 
@@ -25,7 +26,7 @@ class Road(NamedTuple):
     origin: np.ndarray  # (2,) corner of the first cell [m]
     cell: float  # [m]
     area: np.ndarray  # (rows, columns) uint8 Area
-    edge: np.ndarray  # (rows, columns) float32 distance from the road's edge [m], negative on the road, at most REACH
+    edge: np.ndarray  # (rows, columns) float32 distance from the road's edge [m], negative on the road, from -RIM to REACH
     near: np.ndarray  # (polygons,) bool: polygons of the map that may touch the cells
 
 
@@ -85,14 +86,25 @@ def make_road(scenario: Scenario, path: np.ndarray) -> Road:
     edge = np.full((rows, columns), REACH, np.float32)
     fields.edge_distance(edge, origin, CELL, xy, offsets, REACH)
     fields.fill(area, origin, CELL, xy, offsets, order[layer[drivable]])
-    np.negative(edge, out=edge, where=area >= Area.ROAD)
+    rim = np.full((rows, columns), RIM, np.float32)
+    bounds = np.array([(*ring.min(0), *ring.max(0)) for ring in np.split(xy, offsets[1:-1])]).reshape(-1, 4)
+    fields.rim_distance(rim, origin, CELL, xy, offsets, bounds, RIM)
+    np.negative(rim, out=edge, where=area >= Area.ROAD)
     return Road(origin, CELL, area, edge, near)
 
 
+def lane_rows(m: VectorMap, near: np.ndarray) -> np.ndarray:
+    """Returns (lanes,) int32 the lanes that are marked as such: all but the connectors that turn or are crossed."""
+    here = near[m.lane_polygon]
+    connectors = np.flatnonzero(m.lane_is_connector & here)
+    simple = connectors[lanes.uncrossed(connectors, m.centerline, m.centerline_offsets)]
+    return np.sort(np.concatenate((np.flatnonzero(~m.lane_is_connector & here), simple))).astype(np.int32)
+
+
 def make_ground(scenario: Scenario, road: Road) -> tuple[Ground, lanes.LaneSamples]:
-    """Returns the ground of a road, without lamps and shadows, and its lanes (connectors left out) metre by metre."""
+    """Returns the ground of a road, without lamps and shadows, and its lanes metre by metre."""
     m, (origin, _, area, edge, near) = scenario.vector_map, road
-    rows_of_lanes = np.flatnonzero(~m.lane_is_connector & near[m.lane_polygon]).astype(np.int32)
+    rows_of_lanes = lane_rows(m, near)
     lane_at = np.full(area.shape, -1, np.int16)
     fields.fill(lane_at, origin, CELL, *_rings(m, m.lane_polygon[rows_of_lanes]), rows_of_lanes.astype(np.int16))
     flat = (m.centerline, m.centerline_offsets, m.polygon_xy, m.polygon_offsets, m.lane_polygon)

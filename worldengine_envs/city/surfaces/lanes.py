@@ -13,6 +13,8 @@ WIDEST = 4.0  # half a lane [m]
 USUAL = 1.75  # half a lane whose polygon does not tell [m]
 PROBE = 0.6  # beyond a border, where what lies there is looked up [m]
 KERB_REACH = 9.0  # from a border to the kerb, parking strips between them [m]
+CROSSING = 0.3  # sine of the angle from which on connectors cross
+TURN = 0.5  # that a connector bends to both sides together if it is like a lane, at most [rad]
 NOTHING, NO_KERB = -1, -1.0
 
 
@@ -64,6 +66,56 @@ def _look_beyond(samples, k, side, edge, lane_at, origin, cell):
             samples.kerb[k, side] = away - edge[i, j]
             return
         away += 0.25
+
+
+@kernel
+def _box(line, first, last, box):
+    """Writes the bounds of points ``first`` to ``last`` into box (4,): lowest x, y, highest x, y [m]."""
+    box[0], box[1], box[2], box[3] = np.inf, np.inf, -np.inf, -np.inf
+    for k in range(first, last):
+        box[0], box[1] = min(box[0], line[k, 0]), min(box[1], line[k, 1])
+        box[2], box[3] = max(box[2], line[k, 0]), max(box[3], line[k, 1])
+
+
+@kernel
+def _cross(line, first, last, other_first, other_last):
+    """Returns whether two polylines cross at an angle of more than CROSSING, apart from where they start and end together."""
+    for k in range(first, last - 1):
+        ax, ay = line[k + 1, 0] - line[k, 0], line[k + 1, 1] - line[k, 1]
+        for m in range(other_first, other_last - 1):
+            bx, by = line[m + 1, 0] - line[m, 0], line[m + 1, 1] - line[m, 1]
+            across = ax * by - ay * bx
+            if across * across <= CROSSING * CROSSING * (ax * ax + ay * ay) * (bx * bx + by * by):
+                continue
+            px, py = line[m, 0] - line[k, 0], line[m, 1] - line[k, 1]
+            t, u = (px * by - py * bx) / across, (px * ay - py * ax) / across
+            if 0.0 <= t <= 1.0 and 0.0 <= u <= 1.0:
+                return True
+    return False
+
+
+@allocating_kernel
+def uncrossed(rows, centerline, offsets):
+    """Returns (connectors,) bool whether connectors (rows) hardly turn and none crosses them: the road simply goes on there."""
+    boxes, out = np.empty((len(rows), 4)), np.ones(len(rows), np.bool_)
+    for a in range(len(rows)):
+        first, last = offsets[rows[a]], offsets[rows[a] + 1]
+        _box(centerline, first, last, boxes[a])
+        turned = 0.0
+        for k in range(first, last - 2):
+            ax, ay = centerline[k + 1, 0] - centerline[k, 0], centerline[k + 1, 1] - centerline[k, 1]
+            bx, by = centerline[k + 2, 0] - centerline[k + 1, 0], centerline[k + 2, 1] - centerline[k + 1, 1]
+            turned += abs(np.arctan2(ax * by - ay * bx, ax * bx + ay * by))
+        out[a] = turned < TURN
+    for a in range(len(rows)):
+        for b in range(len(rows)):
+            if a == b or not out[a]:
+                continue
+            apart = boxes[a, 0] > boxes[b, 2] or boxes[b, 0] > boxes[a, 2] or boxes[a, 1] > boxes[b, 3] or boxes[b, 1] > boxes[a, 3]
+            if not apart:
+                one, two = rows[a], rows[b]
+                out[a] = not _cross(centerline, offsets[one], offsets[one + 1], offsets[two], offsets[two + 1])
+    return out
 
 
 @allocating_kernel

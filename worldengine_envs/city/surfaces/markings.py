@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from worldengine_envs.city.surfaces.lanes import NOTHING, STEP, LaneSamples
+from worldengine_envs.city.surfaces.lanes import NO_KERB, NOTHING, STEP, LaneSamples
 from worldengine_envs.scenario.types import MapLayer, Scenario, VectorMap
 from worldengine_envs.simulation.kernels import allocating_kernel, kernel
 
@@ -17,6 +17,7 @@ BAR, BAR_PERIOD = 0.28, 1.0  # half the width of a crosswalk's bar, and from bar
 BAY, BAY_ACROSS = 6.0, 2.6  # length of a bay along the kerb, width of one across [m]
 YELLOW_PERCENT = 60  # of maps have a yellow line between opposite directions
 PATCHES = 0.05  # mended places a metre of lane
+SHOULDER = 1.5  # from the edge of a connector to the kerb [m]
 BEND = 0.03  # a solid line's rectangles turn at most so much [rad] ...
 LONGEST = 30.0  # ... and are at most so long [m]
 
@@ -41,17 +42,17 @@ def _runs_against(samples, k, start, stop):
 
 
 @allocating_kernel
-def line_kinds(samples, lanes, is_alone):
+def line_kinds(samples, is_connector, is_alone):
     """Returns (samples, 2) int8 which line there is at the left and right border of each sample.
 
     A line between two lanes belongs to the one with the lower row, but the double one is painted from both sides.
 
     Args:
         samples: LaneSamples.
-        lanes: Number of lanes of the map.
+        is_connector: (lanes,) bool; their edges are painted only where the kerb is near.
         is_alone: (lanes,) bool whether a lane has no neighbour of its own direction.
     """
-    n = len(samples.lane)
+    n, lanes = len(samples.lane), len(is_connector)
     first, stop = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
     for k in range(n - 1, -1, -1):
         first[samples.lane[k]] = k
@@ -62,7 +63,9 @@ def line_kinds(samples, lanes, is_alone):
         for side in range(2):
             lane, other = samples.lane[k], samples.beyond[k, side]
             if other == NOTHING:
-                kinds[k, side] = EDGE
+                shoulder = samples.kerb[k, side] - samples.half[k, side]
+                if not is_connector[lane] or (samples.kerb[k, side] != NO_KERB and shoulder < SHOULDER):
+                    kinds[k, side] = EDGE
             elif stop[other] > 0 and _runs_against(samples, k, first[other], stop[other]):
                 if not (is_alone[lane] and is_alone[other]):
                     kinds[k, side] = MIDDLE
@@ -206,9 +209,9 @@ def paint(scenario: Scenario, samples: LaneSamples, box: np.ndarray, seed: int) 
         seed: Of the map.
     """
     m = scenario.vector_map
-    blocks, counts = np.unique(m.lane_roadblock[~m.lane_is_connector], return_counts=True)
+    blocks, counts = np.unique(m.lane_roadblock, return_counts=True)
     alone = (m.lane_left < 0) & (m.lane_right < 0) & np.isin(m.lane_roadblock, blocks[counts == 1])
-    lines, kinds = lane_lines(samples, line_kinds(samples, m.num_lanes, alone))
+    lines, kinds = lane_lines(samples, line_kinds(samples, m.lane_is_connector, alone))
     middle_color = YELLOW if seed % 100 < YELLOW_PERCENT else WHITE
     color = np.where((kinds >= MIDDLE)[:, None], np.float32(middle_color), np.float32(WHITE))
     others = [stop_lines(m, scenario.lights.lanes, samples)]

@@ -68,9 +68,7 @@ class Ground(NamedTuple):
     bin_offsets: np.ndarray  # (bin rows * bin columns + 1,) int32 into bin_stripes
     bin_stripes: np.ndarray  # (entries,) int32 stripes that touch a bin, in their order
     bin_columns: int
-    edge: (
-        np.ndarray
-    )  # (rows, columns) float32 distance of a cell's centre from the road's edge [m], negative on the road; kerbs follow it
+    edge: np.ndarray  # (rows, columns) float32 distance of a cell's centre from the road's edge [m], negative on the road
     lit: np.ndarray  # (rows, columns) float32 share of a street lamp's light that reaches the ground of a cell
     shadow: np.ndarray  # (rows, columns) float32 how much darker the ground is beside what stands, 0 to 1
 
