@@ -44,7 +44,7 @@ RIM_WIDTH = 1.5  # of the strips along the rim of a face, in sizes of the smalle
 RINGS = 4  # of strips, each twice as wide as the one around it
 GRADED = 1e-4  # "contrast" of a patch with a smaller one
 FOOT = 0.3  # what starts lower has no rim at its foot [m]
-OVERLAP = 0.4  # of the usual overlap, across a change of colour and towards smaller patches
+OVERLAP = 0.15  # of the usual overlap, across a change of colour and towards smaller patches
 SMALL = 0.02  # half the size of round things that are solid Gaussians, as an angle [rad]
 CURVED = 0.8  # most width of a patch on a round shape over the radius
 SUNK = 1.4  # how far such patches sink in, over their sagitta
@@ -214,7 +214,6 @@ def _add_chart(primitives, i, chart, near, viewing, cloud, work):
     seen = is_seen(viewing, x, y, z, nx, ny, nz, reach)
     if not seen:
         return
-    unseen = 1.0
     round_limit = 1e9 if is_flat else CURVED * min(column_length(m, 0), column_length(m, 1))
     stack[0, 0], stack[0, 1], stack[0, 2], stack[0, 3] = -1.0, -1.0, 1.0, 1.0
     stack[0, 4] = stack[0, 5] = stack[0, 6] = stack[0, 7] = 0.0
@@ -227,7 +226,7 @@ def _add_chart(primitives, i, chart, near, viewing, cloud, work):
         if _is_hidden(primitives, m, shape, chart, near, work.near, patch):
             continue
         du, dv, distance = _extent(shape, chart, m, viewing, patch)
-        axis, cut, contrast, nu, nv = _decide(primitives, i, chart, viewing, work, patch, du, dv, distance * unseen, round_limit)
+        axis, cut, contrast, nu, nv = _decide(primitives, i, chart, viewing, work, patch, du, dv, distance, round_limit)
         if cut > 0.0 and top + 2 <= STACK:
             other = stack[top + 1]
             for k in range(8):

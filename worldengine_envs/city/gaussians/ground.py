@@ -14,6 +14,9 @@ SIDE = 10  # samples along a side of a square
 STACK = 64
 BINS = 24  # places at which bands may be cut
 LEAST_SHARE = 0.04  # of a square's samples that a band needs
+BLUR = 0.06  # squared error along a cut, over squared contrast and the mean width of the bands
+ONE_SIDE, TWO_SIDES = 1.75, 1.45  # standard deviation across a band that ends at one cut, or two, over root mean square extent
+AWAY = 0.1  # how far off its cut a band moves, over its width
 
 
 @kernel
@@ -61,10 +64,12 @@ def _add_square(ground, viewing, x, y, side, distance, cloud, samples, bins):
     # how large the square looks from the height of a camera
     weight = side * side * EYE_HEIGHT / (distance * distance * distance)
     if error * weight < viewing.error:
-        _add_band(cloud, viewing, x, y, n, 0.0, 0.0, _spread(side), 0.0, _spread(side), sr, sg, sb)
+        wide = viewing.spread * viewing.spread * _spread(side)
+        _add_band(cloud, viewing, x, y, 1.0, 0.0, wide, 0.0, wide, sr / n, sg / n, sb / n)
         return True
     cos, sin = _direction(samples)
-    left, first, second = _cut(samples, step, cos, sin, bins, sr, sg, sb)
+    left, first, second = _cut(samples, cos, sin, bins)
+    left += _blur(bins, first, second)
     if left * weight > viewing.error and side > viewing.smallest * distance:
         return False
     _add_bands(cloud, viewing, x, y, samples, step, cos, sin, first, second)
@@ -108,7 +113,7 @@ def _part_error(bins, a, b):
 
 
 @inlined_kernel
-def _cut(samples, step, cos, sin, bins, sr, sg, sb):
+def _cut(samples, cos, sin, bins):
     """Returns (mean squared error left, first, second): the bins at which three bands of one colour each fit best."""
     square = 0.0
     for k in range(BINS + 1):
@@ -134,8 +139,27 @@ def _cut(samples, step, cos, sin, bins, sr, sg, sb):
 
 
 @inlined_kernel
+def _blur(bins, first, second):
+    """Returns the mean squared error from the blur of three bands where they meet (as BLUR of faces)."""
+    total = 0.0
+    for k in range(2):
+        low, cut, high = (0, first, second) if k == 0 else (first, second, BINS)
+        n, m = bins[cut, 3] - bins[low, 3], bins[high, 3] - bins[cut, 3]
+        if n > 0.0 and m > 0.0:
+            contrast = 0.0
+            for c in range(3):
+                d = (bins[cut, c] - bins[low, c]) / n - (bins[high, c] - bins[cut, c]) / m
+                contrast += d * d
+            total += BLUR * contrast * 0.5 * (n + m) / (SIDE * SIDE)
+    return total
+
+
+@inlined_kernel
 def _add_bands(cloud, viewing, x, y, samples, step, cos, sin, first, second):
-    """Adds a Gaussian for each of three bands, with the mean and the covariance of its samples."""
+    """Adds a Gaussian for each of three bands, from the mean and the covariance of its samples.
+
+    Across the bands it laps over less than it does along them: there the colour changes.
+    """
     for band in range(3):
         low, high = (0 if band == 0 else first if band == 1 else second), (first if band == 0 else second if band == 1 else BINS)
         n = 0
@@ -150,21 +174,30 @@ def _add_bands(cloud, viewing, x, y, samples, step, cos, sin, first, second):
             continue
         mx, my, own = mx / n, my / n, _spread(step)
         xx, xy, yy = xx / n - mx * mx + own, xy / n - mx * my, yy / n - my * my + own
-        _add_band(cloud, viewing, x, y, n, mx, my, xx, xy, yy, r, g, b)
+        across = cos * cos * xx + 2.0 * cos * sin * xy + sin * sin * yy
+        along = sin * sin * xx - 2.0 * cos * sin * xy + cos * cos * yy
+        mixed = cos * sin * (yy - xx) + (cos * cos - sin * sin) * xy
+        sides = (low > 0) + (high < BINS)
+        narrow = viewing.spread if sides == 0 else ONE_SIDE if sides == 1 else TWO_SIDES
+        shift = 0.0 if sides != 1 else AWAY * math.sqrt(12.0 * across) * (1.0 if low > 0 else -1.0)
+        _add_band(
+            cloud, viewing, x + mx + shift * cos, y + my + shift * sin, cos, sin,
+            across * narrow * narrow, mixed * narrow * viewing.spread, along * viewing.spread * viewing.spread,
+            r / n, g / n, b / n,
+        )  # fmt: skip
 
 
 @inlined_kernel
-def _add_band(cloud, viewing, x, y, n, mx, my, xx, xy, yy, r, g, b):
-    """Adds a Gaussian at x + mx, y + my of this covariance (times spread squared); r, g, b are sums over n samples."""
+def _add_band(cloud, viewing, x, y, cos, sin, across, mixed, along, r, g, b):
+    """Adds a Gaussian of this covariance across and along a direction, and this colour."""
     # Cholesky factor of the covariance: its columns a, b give a a^T + b b^T
-    p = math.sqrt(xx)
-    q = xy / p
-    s = math.sqrt(max(yy - q * q, 1e-8))
-    f = viewing.spread
-    row = add_patch(cloud, x + mx, y + my, 0.0, f * p, f * q, 0.0, 0.0, f * s, 0.0, THICKNESS, viewing.logit)
+    p = math.sqrt(across)
+    q = mixed / p
+    s = math.sqrt(max(along - q * q, 1e-8))
+    row = add_patch(cloud, x, y, 0.0, p * cos - q * sin, p * sin + q * cos, 0.0, -s * sin, s * cos, 0.0, THICKNESS, viewing.logit)
     if row < 0:
         return
-    cloud.albedo[row, 0], cloud.albedo[row, 1], cloud.albedo[row, 2] = r / n, g / n, b / n
+    cloud.albedo[row, 0], cloud.albedo[row, 1], cloud.albedo[row, 2] = r, g, b
     cloud.glow[row, 0] = cloud.glow[row, 1] = cloud.glow[row, 2] = cloud.glow[row, 3] = 0.0
     cloud.always[row] = False
     cloud.normal[row, 0] = cloud.normal[row, 1] = 0.0

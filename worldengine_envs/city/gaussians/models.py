@@ -40,7 +40,7 @@ def sample_model(model: Model, detail: float) -> Node:
     """Returns the Gaussians of a model."""
     coarse = 1.0 / math.sqrt(detail)
     table, nobody = np.full((1, 1), SEEN_FROM, np.float32), np.empty((0, 3))
-    viewing = Viewing(table, np.zeros(2), 1.0, 0.0, nobody, 0.05 * coarse, 0.012 * coarse, 2e-6 / detail, 1.0, 1.9, LOGIT)
+    viewing = Viewing(table, np.zeros(2), 1.0, 0.0, nobody, 0.05 * coarse, 0.012 * coarse, 2e-6 / detail, 1.9, LOGIT)
     cloud = new_cloud(1 << 15)
     faces.sample_primitives(model.primitives, viewing, cloud, faces.new_work())
     if model.shadow > 0.0:

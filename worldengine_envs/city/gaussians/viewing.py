@@ -23,7 +23,6 @@ class Viewing(NamedTuple):
     largest: float  # patches are at most so wide as an angle [rad]
     smallest: float  # patches that are smaller are not split
     error: float  # most squared error of colours times solid angle of one patch
-    unseen: float  # factor on the distance of what no eye is in front of
     spread: float  # standard deviation of a patch's Gaussian over its root mean square extent
     logit: float  # of the opacity
 
