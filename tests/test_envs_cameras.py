@@ -387,3 +387,36 @@ def test_images_stay_on_the_device_that_was_asked_for(monkeypatch, recorder):
         assert isinstance(observations["CAM_F0"], torch.Tensor) and observations["CAM_F0"].device.type == "meta"
         assert observations["CAM_F0"].shape == (3, 36, 64, 6) and isinstance(observations["ego"], np.ndarray)
         observations, *_ = envs.step(np.zeros(3, int))
+
+
+@pytest.mark.parametrize(("rig", "width"), [("front", 848), ("front3", 3 * 432), ("surround8", 3 * 288)])
+def test_pictures_show_cameras_beside_the_birds_eye(recorder, rig, width):
+    env = DrivingEnv(seen_pack(WORLDS), render_mode="rgb_array", cameras=rig, scenario="full", action="trajectory")
+    observation, info = env.reset(seed=0)
+    assert "CAM_F0" not in observation and "borrowed_assets" not in info  # they are for pictures only
+    picture = env.render()
+    assert picture.shape == (480, 480 + width, 3)
+    plain = DrivingEnv(seen_pack(WORLDS), render_mode="rgb_array", scenario="full", action="trajectory")
+    plain.reset(seed=0)
+    np.testing.assert_array_equal(picture[:, :480], plain.render())
+    assert len(recorder.calls[-1]) == len(RIGS[rig].names)
+    seen = DrivingEnv(seen_pack(WORLDS), render_mode="rgb_array", cameras=rig, scenario="full", action="trajectory", **CAMERA)
+    assert seen.reset(seed=0)[0]["CAM_F0"].shape == (72, 128, 3)
+    np.testing.assert_array_equal(picture, seen.render())
+
+
+def test_films_show_what_cameras_see_every_tenth_of_a_second(recorder):
+    settings = {"render_mode": "rgb_array", "scenario": "full", **CAMERA}
+    slow = DrivingEnv(seen_pack(WORLDS), action="trajectory", tracker="perfect", **settings)
+    slow.reset(seed=0)
+    assert len(list(slow.photographer.film(0))) == 1
+    slow.step(np.zeros((8, 3)))
+    calls = len(recorder.calls)
+    film = list(slow.photographer.film(0))
+    shown = recorder.calls[calls:]
+    assert len(film) == len(shown) == 5
+    for step, frames in enumerate(shown, 1):  # agents at constant speed, and the ego: going on
+        for a, what in instances(frames).items():
+            np.testing.assert_allclose(what["translation"], box(WORLDS[0], a, step)[0], atol=1e-6)
+        x = box(WORLDS[0], 0, step)[0][0] - WORLDS[0].ego.rear_axle_to_center
+        np.testing.assert_allclose(project(frames, 0, np.array([x + 30.0, 0.0, 1.55])), (424.0, 240.0), atol=1e-6)

@@ -13,6 +13,7 @@ from worldengine_envs.rendering.video import check_video_file, write_video
 from worldengine_envs.scenario.types import STEP_S
 
 LAST_FRAMES = 10  # the end is held so long
+AUTO, NONE = "auto", "none"  # cameras
 
 
 def main(
@@ -23,8 +24,11 @@ def main(
     horizon_s: float = 4.0,
     speed: float = 1.0,
     seed: int = 0,
+    cameras: str = AUTO,
+    appearance: str | None = None,
+    detail: float = 1.0,
 ) -> None:
-    """Drives one scenario and records it from above: map, lights, boxes by kind, route, plan, trails and the score so far.
+    """Drives one scenario and records what its cameras see, beside the bird's eye: map, boxes by kind, route, plan, trails, score.
 
     Args:
         scenario: Id of a scenario or of a pack, as for gym.make or without "WorldEngine/" and "-v0": starter.cut_in_003, starter;
@@ -35,6 +39,10 @@ def main(
         horizon_s: Length of the episode [s].
         speed: How much faster than real time it plays.
         seed: Which scenario of a pack is drawn.
+        cameras: front, front3, surround8, log, names of cameras with commas between them, or none; auto = front where there is a
+            Gaussian scene to see.
+        appearance: day, dusk or night, or another one of the scene; by default the scenario's own.
+        detail: Density of Gaussians in sampled scenes.
     """
     from worldengine_envs.envs.baselines import baseline
     from worldengine_envs.envs.vector_env import DrivingVectorEnv
@@ -46,8 +54,9 @@ def main(
     if not speed > 0:
         raise DataError(f"{speed} is not above 0", field="--speed")
     driver = baseline(policy)
-    settings = {"action": driver.action, "traffic": traffic, "horizon_s": horizon_s}
-    envs = DrivingVectorEnv(pack, 1, autoreset_mode="Disabled", render_mode="rgb_array", scenario=single or None, **settings)
+    settings = {"action": driver.action, "traffic": traffic, "horizon_s": horizon_s, "scenario": single or None}
+    settings |= _seen(pack, settings["scenario"], cameras, appearance, detail)
+    envs = DrivingVectorEnv(pack, 1, autoreset_mode="Disabled", observation="state", render_mode="rgb_array", **settings)
     _, infos = envs.reset(seed=seed)
     ends: list[dict] = []
     frames = write_video(record, episode_frames(envs, driver(envs), ends), speed / STEP_S)
@@ -58,6 +67,21 @@ def main(
         else "no infraction"
     )
     print(f"{record}: {infos['scenario'][0]} driven by {policy}, {frames} frames, pdms {end['pdms']:.3f}, {what}")
+
+
+def _seen(pack: str, scenario: str | None, cameras: str, appearance: str | None, detail: float) -> dict:
+    """Returns the settings of environments that say what cameras see."""
+    from worldengine_envs.envs.scenes import scene_info
+    from worldengine_envs.envs.selection import select
+
+    if cameras == AUTO:
+        chosen = select(pack, scenario)
+        seen = all(scene_info(chosen.pack, chosen.pack.entry(name)) is not None for name in chosen.ids)
+        cameras = "front" if seen else NONE
+    if cameras == NONE:
+        return {}
+    names = cameras.split(",")
+    return {"cameras": names if len(names) > 1 else cameras, "appearance": appearance, "scene_detail": detail}
 
 
 def episode_frames(envs, act, ends: list[dict]) -> Iterator[np.ndarray]:

@@ -38,9 +38,7 @@ class DrivingEnv(gym.Env, EzPickle):
     @cached_property
     def photographer(self):
         """``envs.pictures.Photographer`` of the world."""
-        from worldengine_envs.envs.pictures import Photographer
-
-        return Photographer(self.batch)
+        return self.settings.photographer(self.batch)
 
     @property
     def scenario_ids(self) -> tuple[str, ...]:
@@ -88,7 +86,7 @@ class DrivingEnv(gym.Env, EzPickle):
         return self._observation(), float(d.reward[0]), terminated, truncated, info
 
     def render(self) -> np.ndarray | None:
-        """Returns (height, width, 3) uint8: the scene from above, or None without a render mode.
+        """Returns (height, width, 3) uint8: the scene from above, and what its cameras see; None without a mode.
 
         Raises:
             ResetNeeded: Nothing was begun.

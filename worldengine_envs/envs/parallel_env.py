@@ -72,9 +72,7 @@ class DrivingParallelEnv(ParallelEnv, EzPickle):
     @cached_property
     def photographer(self):
         """``envs.pictures.Photographer`` of the agents' views; world 0 is the ego's."""
-        from worldengine_envs.envs.pictures import Photographer
-
-        return Photographer(self.batch)
+        return self.settings.photographer(self.batch)
 
     @property
     def scenario_ids(self) -> tuple[str, ...]:
@@ -152,7 +150,7 @@ class DrivingParallelEnv(ParallelEnv, EzPickle):
         )
 
     def render(self) -> np.ndarray | None:
-        """Returns (height, width, 3) uint8: the scene around the ego from above, or None without a render mode.
+        """Returns (height, width, 3) uint8: the scene around the ego from above, and what its cameras see; None without a mode.
 
         Raises:
             ResetNeeded: Nothing was begun.

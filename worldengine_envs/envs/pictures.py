@@ -4,14 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from worldengine_envs.envs.actions import CONTROL, PLAN_STEPS, POSE_PERIOD_S
 from worldengine_envs.envs.batch import WorldBatch
+from worldengine_envs.envs.camera_frames import Moments
+from worldengine_envs.envs.camera_settings import CameraSettings
 from worldengine_envs.envs.infos import TERMS, end_info
+from worldengine_envs.envs.picture_layout import beside, image_size, layout
 from worldengine_envs.rendering.birdseye import Snapshot, draw
-from worldengine_envs.scenario.types import STEP_S
+from worldengine_envs.scenario.types import STEP_S, Scenario
+
+if TYPE_CHECKING:
+    from worldengine_envs.envs.camera_stage import Cameras
 
 TRAIL_STEPS = 20  # how long trails are
 
@@ -21,15 +28,23 @@ class Photographer:
 
     Args:
         batch: The worlds.
+        cameras: Cameras whose images are put beside; None = none. Size and history are the pictures' own.
     """
 
-    def __init__(self, batch: WorldBatch):
+    def __init__(self, batch: WorldBatch, cameras: CameraSettings | None = None):
         self.batch = batch
         self._last: dict[int, Snapshot] = {}  # by world
+        self._cameras: Cameras | None = None
+        if cameras is not None:
+            from worldengine_envs.envs.camera_stage import Cameras
+
+            self._rows = layout(cameras.camera_names(batch.selection))
+            self._cameras = Cameras(replace(cameras, image_size=image_size(self._rows), image_history=1), batch)
+            self._on_stage: dict[int, Scenario] = {}  # by world
 
     def picture(self, w: int) -> np.ndarray:
         """Returns (height, width, 3) uint8: world ``w`` as it is now."""
-        return draw(self.look(w))
+        return self._draw(w, self.look(w))
 
     def film(self, w: int) -> Iterator[np.ndarray]:
         """Yields (height, width, 3) uint8 for each 0.1 s since the last look at world ``w``, the present one included.
@@ -40,8 +55,25 @@ class Photographer:
         now = self.look(w)
         if before is not None and _goes_on(before, now, history):
             for k in range(before.step + 1, now.step):
-                yield draw(_between(before, now, k, history[k]))
-        yield draw(now)
+                yield self._draw(w, _between(before, now, k, history[k]))
+        yield self._draw(w, now)
+
+    def _draw(self, w: int, snapshot: Snapshot) -> np.ndarray:
+        """Returns the picture of a moment of world ``w``."""
+        picture = draw(snapshot)
+        return picture if self._cameras is None else beside(picture, self._images(w, snapshot), self._rows)
+
+    def _images(self, w: int, snapshot: Snapshot) -> dict[str, np.ndarray]:
+        """Returns what the cameras of world ``w`` see in a moment, by name."""
+        cameras, scenario = self._cameras, snapshot.scenario
+        if self._on_stage.get(w) is not scenario:
+            cameras.set_stage(w)
+            self._on_stage[w] = scenario
+        lights = scenario.lights.state
+        states = np.ascontiguousarray(lights[:, min(scenario.start_step + snapshot.step, max(lights.shape[1] - 1, 0))])
+        everyone = snapshot.agents[None], snapshot.agent_size[None], snapshot.present[None]
+        moment = Moments(*everyone, states, np.zeros(1, np.int64), np.full(1, len(states), np.int64))
+        return dict(zip(cameras.names, cameras.draw(np.zeros(1, np.int64), np.array([w]), moment)[0], strict=True))
 
     def look(self, w: int) -> Snapshot:
         """Returns what world ``w`` shows now."""

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from gymnasium import spaces
@@ -19,6 +20,9 @@ from worldengine_envs.envs.selection import Selection, select
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.renderer import RENDERERS
 from worldengine_envs.scenario.types import STEP_S
+
+if TYPE_CHECKING:
+    from worldengine_envs.envs.pictures import Photographer
 
 RENDER_MODES = (None, "rgb_array")
 OBSERVATIONS = ("state", "camera", "camera+state")
@@ -191,6 +195,12 @@ class EnvironmentSettings:
         if self.observation != "state":
             batch.see(self.camera_settings, on_device and self.device is not None)
         return batch
+
+    def photographer(self, batch: WorldBatch) -> Photographer:
+        """Returns who draws pictures of these worlds: from above, and beside that what cameras see, where there are cameras."""
+        from worldengine_envs.envs.pictures import Photographer
+
+        return Photographer(batch, self.camera_settings if self.has_cameras else None)
 
     def observation_space(self, batch: WorldBatch) -> spaces.Dict:
         """Returns the space of one world's observations."""

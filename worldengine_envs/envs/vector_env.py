@@ -65,9 +65,7 @@ class DrivingVectorEnv(VectorEnv, EzPickle):
     @cached_property
     def photographer(self):
         """``envs.pictures.Photographer`` of the worlds."""
-        from worldengine_envs.envs.pictures import Photographer
-
-        return Photographer(self.batch)
+        return self.settings.photographer(self.batch)
 
     @property
     def scenario_ids(self) -> tuple[str, ...]:
@@ -145,7 +143,7 @@ class DrivingVectorEnv(VectorEnv, EzPickle):
         return self._observations(), rewards, terminations, truncations, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
-        """Returns a (height, width, 3) uint8 picture of each world from above, or None without a render mode.
+        """Returns a (height, width, 3) uint8 picture of each world from above, and what its cameras see; None without a mode.
 
         Raises:
             ResetNeeded: Nothing was begun.
