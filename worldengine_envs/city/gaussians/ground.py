@@ -16,6 +16,8 @@ BINS = 24  # places at which bands may be cut
 LEAST_SHARE = 0.04  # of a square's samples that a band needs
 BLUR = 0.06  # squared error along a cut, over squared contrast and the mean width of the bands
 ONE_SIDE, TWO_SIDES = 1.75, 1.45  # standard deviation across a band that ends at one cut, or two, over root mean square extent
+UNDER, UNDER_DEPTH, UNDER_SPREAD, UNDER_SIDE = 1.0, 0.6, 2.2, 4
+"""Of the layer beneath: size of its squares over those of the largest above, depth [m], spread, samples along a side."""
 AWAY = 0.1  # how far off its cut a band moves, over its width
 
 
@@ -29,25 +31,42 @@ def sample_ground(ground, viewing, low_x, low_y, columns, rows, cloud, samples, 
         low_x, low_y: Corner [m].
         columns, rows: Number of squares along x and y.
         cloud: ``Cloud``, appended to.
-        samples: (SIDE, SIDE, 3) float64, bins: (BINS + 1, 4) float64, stack: (STACK, 3) float64; to work on.
+        samples: (SIDE, SIDE, 3) float64, bins: (BINS + 1, 4) float64, stack: (STACK, 4) float64; to work on.
     """
     for root in range(columns * rows):
         stack[0, 0], stack[0, 1] = low_x + (root % columns + 0.5) * ROOT, low_y + (root // columns + 0.5) * ROOT
-        stack[0, 2] = ROOT
+        stack[0, 2], stack[0, 3] = ROOT, 0.0
         top = 1
         while top > 0:
             top -= 1
             x, y, side = stack[top, 0], stack[top, 1], stack[top, 2]
-            distance = nearest_eye(viewing, x, y)
-            done = False
+            distance, done = nearest_eye(viewing, x, y), False
+            is_backed = stack[top, 3] > 0.0
+            if not is_backed and side < UNDER * viewing.largest * distance:
+                _add_under(ground, viewing, x, y, side, cloud)
+                is_backed = True
             if side < viewing.largest * distance or top + 4 > STACK:
                 done = _add_square(ground, viewing, x, y, side, distance, cloud, samples, bins)
             if not done:
                 for k in range(4):
                     stack[top, 0] = x + (0.25 if k & 1 else -0.25) * side
                     stack[top, 1] = y + (0.25 if k & 2 else -0.25) * side
-                    stack[top, 2] = 0.5 * side
+                    stack[top, 2], stack[top, 3] = 0.5 * side, 1.0 if is_backed else 0.0
                     top += 1
+
+
+@inlined_kernel
+def _add_under(ground, viewing, x, y, side, cloud):
+    """Adds a wide Gaussian beneath a square: gaps between those above show about the colour that belongs there."""
+    r = g = b = 0.0
+    for i in range(UNDER_SIDE):
+        for j in range(UNDER_SIDE):
+            step = side / UNDER_SIDE
+            p, q, s = ground_color(ground, x + (j + 0.5) * step - 0.5 * side, y + (i + 0.5) * step - 0.5 * side)
+            r, g, b = r + p, g + q, b + s
+    n = UNDER_SIDE * UNDER_SIDE
+    wide = UNDER_SPREAD * UNDER_SPREAD * _spread(side)
+    _add_band(cloud, viewing, x, y, -UNDER_DEPTH, 1.0, 0.0, wide, 0.0, wide, r / n, g / n, b / n)
 
 
 @inlined_kernel
@@ -65,7 +84,7 @@ def _add_square(ground, viewing, x, y, side, distance, cloud, samples, bins):
     weight = side * side * EYE_HEIGHT / (distance * distance * distance)
     if error * weight < viewing.error:
         wide = viewing.spread * viewing.spread * _spread(side)
-        _add_band(cloud, viewing, x, y, 1.0, 0.0, wide, 0.0, wide, sr / n, sg / n, sb / n)
+        _add_band(cloud, viewing, x, y, 0.0, 1.0, 0.0, wide, 0.0, wide, sr / n, sg / n, sb / n)
         return True
     cos, sin = _direction(samples)
     left, first, second = _cut(samples, cos, sin, bins)
@@ -181,20 +200,20 @@ def _add_bands(cloud, viewing, x, y, samples, step, cos, sin, first, second):
         narrow = viewing.spread if sides == 0 else ONE_SIDE if sides == 1 else TWO_SIDES
         shift = 0.0 if sides != 1 else AWAY * math.sqrt(12.0 * across) * (1.0 if low > 0 else -1.0)
         _add_band(
-            cloud, viewing, x + mx + shift * cos, y + my + shift * sin, cos, sin,
+            cloud, viewing, x + mx + shift * cos, y + my + shift * sin, 0.0, cos, sin,
             across * narrow * narrow, mixed * narrow * viewing.spread, along * viewing.spread * viewing.spread,
             r / n, g / n, b / n,
         )  # fmt: skip
 
 
 @inlined_kernel
-def _add_band(cloud, viewing, x, y, cos, sin, across, mixed, along, r, g, b):
+def _add_band(cloud, viewing, x, y, z, cos, sin, across, mixed, along, r, g, b):
     """Adds a Gaussian of this covariance across and along a direction, and this colour."""
     # Cholesky factor of the covariance: its columns a, b give a a^T + b b^T
     p = math.sqrt(across)
     q = mixed / p
     s = math.sqrt(max(along - q * q, 1e-8))
-    row = add_patch(cloud, x, y, 0.0, p * cos - q * sin, p * sin + q * cos, 0.0, -s * sin, s * cos, 0.0, THICKNESS, viewing.logit)
+    row = add_patch(cloud, x, y, z, p * cos - q * sin, p * sin + q * cos, 0.0, -s * sin, s * cos, 0.0, THICKNESS, viewing.logit)
     if row < 0:
         return
     cloud.albedo[row, 0], cloud.albedo[row, 1], cloud.albedo[row, 2] = r, g, b

@@ -65,7 +65,7 @@ def sample_street(street: Street, eyes: np.ndarray, detail: float) -> Node:
     root, low = ground.ROOT, eyes.min(axis=0) - FARTHEST
     columns, rows = (int(n) for n in np.ceil((np.ptp(eyes, axis=0) + 2.0 * FARTHEST) / root))
     samples, bins = np.empty((ground.SIDE, ground.SIDE, 3)), np.empty((ground.BINS + 1, 4))
-    ground.sample_ground(street.ground, viewing, low[0], low[1], columns, rows, cloud, samples, bins, np.empty((ground.STACK, 3)))
+    ground.sample_ground(street.ground, viewing, low[0], low[1], columns, rows, cloud, samples, bins, np.empty((ground.STACK, 4)))
     coarse = 1.0 / math.sqrt(detail)
     walls = viewing._replace(largest=0.1 * coarse, smallest=0.015 * coarse, error=1e-4 / detail, spread=1.7)
     faces.sample_primitives(street.primitives, walls, cloud, faces.new_work())
@@ -81,7 +81,7 @@ def _viewing(eyes: np.ndarray, detail: float) -> Viewing:
     _measure(eyes, low, TABLE_CELL, NEAREST, distance)
     coarse = 1.0 / math.sqrt(detail)
     eyes = np.column_stack((eyes, np.full(len(eyes), EYE_HEIGHT)))
-    return Viewing(distance, low, TABLE_CELL, TABLE_CELL, eyes, 0.16 * coarse, 0.012 * coarse, 3e-5 / detail, 1.9, LOGIT)
+    return Viewing(distance, low, TABLE_CELL, TABLE_CELL, eyes, 0.16 * coarse, 0.012 * coarse, 3e-5 / detail, 1.5, LOGIT)
 
 
 def _every(path: np.ndarray, step: float) -> np.ndarray:
