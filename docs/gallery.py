@@ -3,8 +3,8 @@
     python benchmarks/starter_pack.py --json benchmarks/results/starter_pack.json
     python docs/gallery.py
 
-Failure rates are those that the benchmark has left in that file. Pictures show the logged driver, who in
-rare scenarios drives the checked solution, in the family's scenario of middling difficulty.
+Failure rates are those that the benchmark has left in that file. Pictures show the logged driver, who in rare scenarios drives the
+checked solution, in the family's scenario of middling difficulty: from above, and what the front camera sees.
 """
 
 from __future__ import annotations
@@ -19,27 +19,31 @@ from worldengine_envs.city import FAMILIES, RARE
 from worldengine_envs.cli.view import episode_frames
 from worldengine_envs.envs.baselines import BASELINES, baseline
 from worldengine_envs.envs.vector_env import DrivingVectorEnv
+from worldengine_envs.rendering.birdseye import SIZE_PX
 from worldengine_envs.scenario.pack import Pack
 
 DOCS = Path(__file__).parent
 SECONDS = (0.0, 1.3, 2.6, 3.9)
-CROP = (60, 20, 420, 446)  # of a picture: without its panels, and narrower [px]
-GAP_PX, COLORS = 6, 48
+CROP = (60, 20, 420, 446)  # of the bird's eye: without its panels, and narrower [px]
+CAMERA_PX, GAP_PX, QUALITY = (360, 204), 6, 82
 
 
 def strip(pack: Pack, scenario: str) -> Image.Image:
     """Returns pictures of one scenario side by side, as the logged driver drives it."""
     driver = baseline("log")
-    settings = {"action": driver.action, "scenario": scenario, "render_mode": "rgb_array"}
+    settings = {"action": driver.action, "scenario": scenario, "render_mode": "rgb_array", "cameras": "front", "renderer": "cpu"}
     envs = DrivingVectorEnv(pack, 1, autoreset_mode="Disabled", **settings)
     envs.reset(seed=0)
     frames = list(episode_frames(envs, driver(envs), []))
-    shown = [Image.fromarray(frames[min(round(10 * second), len(frames) - 1)]).crop(CROP) for second in SECONDS]
-    width, height = shown[0].size
-    sheet = Image.new("RGB", (len(shown) * (width + GAP_PX) - GAP_PX, height), "white")
-    for i, picture in enumerate(shown):
-        sheet.paste(picture, (i * (width + GAP_PX), 0))
-    return sheet.quantize(COLORS)
+    shown = [Image.fromarray(frames[min(round(10 * second), len(frames) - 1)]) for second in SECONDS]
+    above = [picture.crop(CROP) for picture in shown]
+    ahead = [picture.crop((SIZE_PX, 0, *picture.size)).resize(CAMERA_PX, Image.Resampling.LANCZOS) for picture in shown]
+    width, height = above[0].size
+    sheet = Image.new("RGB", (len(shown) * (width + GAP_PX) - GAP_PX, height + GAP_PX + CAMERA_PX[1]), "white")
+    for i in range(len(shown)):
+        sheet.paste(ahead[i], (i * (width + GAP_PX), 0))
+        sheet.paste(above[i], (i * (width + GAP_PX), CAMERA_PX[1] + GAP_PX))
+    return sheet
 
 
 def middling(entries: list, difficulty: dict[str, float]) -> str:
@@ -52,9 +56,9 @@ def family_section(pack: Pack, family: str, figures: dict) -> list[str]:
     """Writes the picture of a family and returns its part of the page."""
     entries = [entry for entry in pack.entries if entry.recipe.family == family]
     scenario = middling(entries, {entry.id: float(pack.load(entry.id).parent["difficulty"]) for entry in entries})
-    image = DOCS / "images" / "gallery" / f"{family}.png"
+    image = DOCS / "images" / "gallery" / f"{family}.jpg"
     image.parent.mkdir(parents=True, exist_ok=True)
-    strip(pack, scenario).save(image, optimize=True)
+    strip(pack, scenario).save(image, optimize=True, quality=QUALITY)
     story = FAMILIES[family].__doc__.strip().splitlines()[0]
     rates = [f"{100 * (1 - figures[name]['success']):.0f} % / {figures[name]['pdms']:.2f}" for name in BASELINES]
     return [
@@ -83,9 +87,9 @@ def main() -> None:
         "",
         f"Every family of driving in the pack `{pack.name}`, made by `python docs/gallery.py`. Under each picture: the share of",
         "its scenarios in which a baseline fails within 4 s (an at-fault collision, or off the road) and its `pdms-live`, traffic",
-        "from the log. Green: the ego and its route, with its plan as dots; blue: vehicles; orange: pedestrians; purple: cyclists;",
-        "lines behind them: the last 2 s. Full braking hardly ever *fails* (who stands is not at fault): that it is no",
-        "answer shows in its score.",
+        "from the log. Upper row: what the front camera sees, by day, at dusk or at night as the scenario's id has it. Lower row: green",
+        "is the ego and its route, with its plan as dots; blue: vehicles; orange: pedestrians; purple: cyclists; lines behind them: the",
+        "last 2 s. Full braking hardly ever *fails* (who stands is not at fault): that it is no answer shows in its score.",
         "",
     ]
     for title, rare in (("Common", False), ("Rare", True)):
@@ -95,7 +99,7 @@ def main() -> None:
                 page += family_section(pack, family, figures)
                 print(family, flush=True)
     (DOCS / "gallery.md").write_text("\n".join(page).rstrip() + "\n")
-    total = sum(file.stat().st_size for file in (DOCS / "images" / "gallery").glob("*.png"))
+    total = sum(file.stat().st_size for file in (DOCS / "images" / "gallery").glob("*.jpg"))
     print(f"{DOCS / 'gallery.md'}, pictures of {total / 1e6:.1f} MB")
 
 
