@@ -1,5 +1,6 @@
 """Fixtures that every test may use."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,14 @@ def shared() -> Path:
     folder = Path(__file__).resolve().parents[1].parent / "shared"
     if not folder.is_dir():
         pytest.skip("the folder ../shared with reference data is not there")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def scene_cache(tmp_path_factory) -> Path:
+    """Scenes that tests make are kept in a folder of the run, not in the user's cache, unless that is asked for."""
+    folder = Path(os.environ.get("WORLDENGINE_CACHE") or tmp_path_factory.mktemp("scenes"))
+    os.environ["WORLDENGINE_CACHE"] = str(folder)
     return folder
 
 

@@ -1,4 +1,4 @@
-"""The Gaussian scenes of a pack's scenarios: read from its files or made from their maps, and kept while there is room."""
+"""The Gaussian scenes of a pack's scenarios: read from its files, or made from their maps and cached; the last are at hand."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 
+from worldengine_envs.envs.scene_cache import cached_scene
 from worldengine_envs.envs.selection import MemoryPack, Selection
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.scene import GaussianScene
@@ -125,18 +126,18 @@ def _source(pack, scenario_id: str, detail: float, loaded=None) -> tuple[str, Ca
         raise _unseen(pack, scenario_id)
     if info.maker is not None:
         shown = pack.first_window(entry)
-        return f"{info.maker}:{info.kind}:{pack.content_hash(shown.id)}:{detail:g}", lambda: _make(
-            info, loaded if shown.id == getattr(loaded, "id", None) else pack.load(shown.id), detail
-        )
+        key = f"{info.maker}:{info.kind}:{pack.content_hash(shown.id)}:{detail:g}"
+
+        def make() -> GaussianScene:
+            scenario = loaded if shown.id == getattr(loaded, "id", None) else pack.load(shown.id)
+            return replace(make_scene(info.maker, scenario, detail), kind=info.kind)
+
+        return key, lambda: cached_scene(key, SCENE_MAKERS[info.maker].split(":")[0], make)
     if isinstance(pack, MemoryPack):
         scene = pack.scenes[entry.gaussian_scene]
         return f"memory:{id(scene)}", lambda: scene
     name = scene_file(info.part)
     return pack.manifest.files[name].sha256, lambda: _read(pack, name)
-
-
-def _make(info: SceneInfo, scenario: Scenario, detail: float) -> GaussianScene:
-    return replace(make_scene(info.maker, scenario, detail), kind=info.kind)
 
 
 def _read(pack, name: str) -> GaussianScene:

@@ -12,7 +12,7 @@ from worldengine_envs.scenario.types import Scenario
 MAKERS = {"city": "worldengine_envs.city:make_scenario"}
 """Function (family, seed) -> Scenario by dataset."""
 
-SCENE_MAKERS = {"city": "worldengine_envs.city.gaussians:make_scene"}
+SCENE_MAKERS = {"city": "worldengine_envs.city.gaussians.scene:make_scene"}
 """Function (scenario, detail) -> GaussianScene by name; scenarios made by a recipe of the same name have such a scene."""
 
 FAMILY = re.compile(r"[A-Za-z0-9_-]{1,64}")

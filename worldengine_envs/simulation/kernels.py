@@ -51,6 +51,12 @@ def announce_compiling(kernels: Iterable[Callable], what: str) -> None:
 _announced: set[str] = set()
 
 
+def source_digest(module: str) -> str:
+    """Returns a hash over the source of a module of the project and of all of the project's modules that it imports."""
+    path = _ROOT.joinpath(*module.split("."))
+    return _digest(path / "__init__.py" if path.is_dir() else path.with_suffix(".py"))
+
+
 def _compiled(function: Callable, **options) -> Callable:
     dispatcher = njit(cache=True, nogil=True, **options)(function)
     if config.DISABLE_JIT:
