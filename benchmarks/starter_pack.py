@@ -121,7 +121,7 @@ def check_ids(pack: Pack) -> list[str]:
     """Runs Gymnasium's checker over all ids of a pack, warnings as errors."""
     problems = []
     for info in worldengine_envs.scenarios(pack=pack.folder):
-        env = gym.make(info.env_id, render_mode="rgb_array", **info.kwargs)
+        env = gym.make(info.env_id, observation="state", render_mode="rgb_array", **info.kwargs)
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("error")

@@ -87,9 +87,10 @@ def main() -> None:
         "",
         f"Every family of driving in the pack `{pack.name}`, made by `python docs/gallery.py`. Under each picture: the share of",
         "its scenarios in which a baseline fails within 4 s (an at-fault collision, or off the road) and its `pdms-live`, traffic",
-        "from the log. Upper row: what the front camera sees, by day, at dusk or at night as the scenario's id has it. Lower row: green",
-        "is the ego and its route, with its plan as dots; blue: vehicles; orange: pedestrians; purple: cyclists; lines behind them: the",
-        "last 2 s. Full braking hardly ever *fails* (who stands is not at fault): that it is no answer shows in its score.",
+        "from the log. Upper row: what the front camera sees, by day, at dusk or at night as the scenario's id has it. Lower row:",
+        "green is the ego and its route, with its plan as dots; blue: vehicles; orange: pedestrians; purple: cyclists; lines",
+        "behind them: the last 2 s. Full braking hardly ever *fails* (who stands is not at fault): that it is no answer shows",
+        "in its score.",
         "",
     ]
     for title, rare in (("Common", False), ("Rare", True)):

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from camera_worlds import seen_pack
 from factory import Agent, straight_scenario
 
 from worldengine_envs.cli.bench import main, measure
@@ -33,3 +34,9 @@ def test_results_are_printed_and_written_with_the_hardware(tmp_path, capsys, mon
 def test_settings_that_measure_nothing_are_refused(wrong, field):
     with pytest.raises(DataError, match=field):
         main(SCENARIOS, **wrong)
+
+
+def test_images_are_counted_too(recorder):
+    result = measure(seen_pack(SCENARIOS), 2, 0.1, "anchor", "log", 3, 4.0, 0, observation="camera", cameras="front3")
+    assert result.scenarios == 3 and result.world_steps_per_s > 0
+    assert {len(frames) for frames in recorder.calls} >= {6}

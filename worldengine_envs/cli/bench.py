@@ -26,7 +26,7 @@ class Throughput:
     traffic: str
     scenarios: int  # loaded
     agents: float  # present in a world, mean
-    reading_s: float  # time to read and compile the scenarios [s]
+    reading_s: float  # time to read and compile the scenarios, and to make their scenes where they are seen [s]
     decisions_per_s: float  # of single worlds
     world_steps_per_s: float  # of 0.1 s, resets, rewards and observations included
     real_time: float  # simulated seconds a second
@@ -40,6 +40,8 @@ def main(
     traffic: str = "log",
     scenarios: int = 64,
     horizon_s: float = 4.0,
+    observation: str = "state",
+    cameras: str = "front",
     seed: int = 0,
     out: Path | None = None,
 ) -> None:
@@ -55,6 +57,8 @@ def main(
         traffic: log or idm.
         scenarios: How many scenarios of the pack are driven, spread over it.
         horizon_s: Length of an episode [s].
+        observation: state, camera or camera+state. Scenes are made before the clock starts.
+        cameras: front, front3 or surround8, where images are observed.
         seed: Of actions and of the order of scenarios.
         out: Also write the figures and the hardware to this JSON file.
     """
@@ -64,7 +68,8 @@ def main(
         raise DataError("must be above 0", field="--seconds" if scenarios >= 1 else "--scenarios")
     if out is not None and not out.parent.is_dir():
         raise DataError("no such folder", file=out.parent, field="--out", remedy="Make it first")
-    result = measure(pack, num_envs, seconds, action, traffic, scenarios, horizon_s, seed)
+    seen = {} if observation == "state" else {"observation": observation, "cameras": cameras}
+    result = measure(pack, num_envs, seconds, action, traffic, scenarios, horizon_s, seed, **seen)
     hardware = describe(num_threads())
     print(f"{result.pack}: {num_envs} worlds of {result.scenarios} scenarios, action {action}, traffic {traffic}")
     print(f"{result.world_steps_per_s:,.0f} world-steps/s of 0.1 s ({result.real_time:,.0f} times real time)")
@@ -74,17 +79,22 @@ def main(
         out.write_text(json.dumps(asdict(result) | {"hardware": hardware}, indent=1) + "\n")
 
 
-def measure(pack, num_envs, seconds, action, traffic, scenarios, horizon_s, seed) -> Throughput:
-    """Returns the throughput; arguments as in ``main``. Reading scenarios and compiling kernels lie before the clock starts."""
+def measure(pack, num_envs, seconds, action, traffic, scenarios, horizon_s, seed, **seen) -> Throughput:
+    """Returns the throughput; arguments as in ``main``, ``seen`` as of environments.
+
+    Reading scenarios, making scenes and compiling kernels lie before the clock starts.
+    """
     from worldengine_envs.envs.vector_env import DrivingVectorEnv
 
-    settings = {"action": action, "traffic": traffic, "horizon_s": horizon_s}
+    settings = {"action": action, "traffic": traffic, "horizon_s": horizon_s, **seen}
     envs = DrivingVectorEnv(pack, num_envs, autoreset_mode="SameStep", copy=False, **settings)
     ids = envs.scenario_ids
     chosen = [ids[i] for i in np.unique(np.linspace(0, len(ids) - 1, min(scenarios, len(ids))).astype(int))]
     envs = DrivingVectorEnv(pack, num_envs, autoreset_mode="SameStep", copy=False, scenario=chosen, **settings)
     begun = time.perf_counter()
     envs.batch.load(chosen)
+    for i in range(0, len(chosen) if seen else 0, num_envs):  # scenes
+        envs.reset(options={"scenarios": [chosen[k % len(chosen)] for k in range(i, i + num_envs)]})
     reading = time.perf_counter() - begun
     envs.action_space.seed(seed)
     actions = [envs.action_space.sample() for _ in range(DRAWS)]
