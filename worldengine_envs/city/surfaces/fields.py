@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from worldengine_envs.city.surfaces.types import Shape
-from worldengine_envs.simulation.kernels import allocating_kernel, kernel
+from worldengine_envs.simulation.kernels import kernel
 
 ELLIPSOID = int(Shape.ELLIPSOID)
 PIECE, PROBE = 1.0, 0.1  # length of the pieces of an edge that are looked at, and how far beside it [m]
@@ -119,11 +119,9 @@ def _span(ax, ay, bx, by, y, reach):
     return min(one, two) - reach, max(one, two) + reach
 
 
-@allocating_kernel
-def fill(grid, origin, cell, xy, offsets, values):
-    """Sets the cells whose centres lie inside a ring (even-odd rule) to its value, ring after ring."""
+@kernel
+def _fill(grid, origin, cell, xy, offsets, values, crossings):
     rows, columns = grid.shape
-    crossings = np.empty(256)
     for ring in range(len(offsets) - 1):
         first, last = offsets[ring], offsets[ring + 1]
         lowest, highest = np.inf, -np.inf
@@ -136,16 +134,26 @@ def fill(grid, origin, cell, xy, offsets, values):
             count = 0
             for k in range(first, last):
                 n = k + 1 if k + 1 < last else first
-                if (xy[k, 1] <= y) != (xy[n, 1] <= y) and count < len(crossings):
+                if (xy[k, 1] <= y) != (xy[n, 1] <= y):
                     t = (y - xy[k, 1]) / (xy[n, 1] - xy[k, 1])
-                    crossings[count] = xy[k, 0] + t * (xy[n, 0] - xy[k, 0])
+                    x = xy[k, 0] + t * (xy[n, 0] - xy[k, 0])
+                    at = count
+                    while at > 0 and crossings[at - 1] > x:
+                        crossings[at] = crossings[at - 1]
+                        at -= 1
+                    crossings[at] = x
                     count += 1
-            crossings[:count].sort()
             for c in range(0, count - 1, 2):
                 left = max(0, int(np.ceil((crossings[c] - origin[0]) / cell - 0.5)))
                 right = min(columns - 1, int(np.floor((crossings[c + 1] - origin[0]) / cell - 0.5)))
                 for j in range(left, right + 1):
                     grid[i, j] = values[ring]
+
+
+def fill(grid: np.ndarray, origin: np.ndarray, cell: float, xy: np.ndarray, offsets: np.ndarray, values: np.ndarray) -> None:
+    """Sets the cells whose centres lie inside a ring (even-odd rule) to its value, ring after ring."""
+    longest = int(np.max(np.diff(offsets), initial=0))
+    _fill(grid, origin, cell, xy, offsets, values, np.empty(longest + 1))
 
 
 @kernel
@@ -251,29 +259,36 @@ def _hides(p, x, y, sun):
     return nearest < farthest
 
 
-@allocating_kernel
-def blur(field, times):
-    """Smooths a field in place with the weights 1, 2, 1 along both axes, so many times; its rim stays."""
+@kernel
+def _blur(field, old):
     rows, columns = field.shape
-    old = np.empty_like(field)
     quarter = np.float32(0.25)
+    for i in range(rows):
+        for j in range(1, columns - 1):
+            old[i, j] = quarter * (field[i, j - 1] + field[i, j] + field[i, j] + field[i, j + 1])
+    for i in range(1, rows - 1):
+        for j in range(1, columns - 1):
+            field[i, j] = quarter * (old[i - 1, j] + old[i, j] + old[i, j] + old[i + 1, j])
+
+
+def blur(field: np.ndarray, times: int) -> None:
+    """Smooths a field in place with the weights 1, 2, 1 along both axes, so many times; its rim stays."""
+    old = np.empty_like(field)
     for _ in range(times):
-        old[:] = field
-        for i in range(rows):
-            for j in range(1, columns - 1):
-                old[i, j] = quarter * (field[i, j - 1] + field[i, j] + field[i, j] + field[i, j + 1])
-        for i in range(1, rows - 1):
-            for j in range(columns):
-                field[i, j] = quarter * (old[i - 1, j] + old[i, j] + old[i, j] + old[i + 1, j])
+        _blur(field, old)
 
 
-@allocating_kernel
-def nearest(points, others):
-    """Returns (points,) the distance [m] from each point (points, 2) to the nearest of others (others, 2), and its row."""
-    distance, row = np.full(len(points), np.inf), np.zeros(len(points), np.int64)
+@kernel
+def _nearest(points, others, distance, row):
     for i in range(len(points)):
         for j in range(len(others)):
             dx, dy = points[i, 0] - others[j, 0], points[i, 1] - others[j, 1]
             if dx * dx + dy * dy < distance[i]:
                 distance[i], row[i] = dx * dx + dy * dy, j
+
+
+def nearest(points: np.ndarray, others: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (points,) the distance [m] from each point (points, 2) to the nearest of others (others, 2), and its row."""
+    distance, row = np.full(len(points), np.inf), np.zeros(len(points), np.int64)
+    _nearest(np.ascontiguousarray(points), np.ascontiguousarray(others), distance, row)
     return np.sqrt(distance), row

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from worldengine_envs.simulation.kernels import allocating_kernel, kernel
+from worldengine_envs.scenario.types import VectorMap
+from worldengine_envs.simulation.kernels import kernel
 
 STEP = 1.0  # between samples [m]
 WIDEST = 4.0  # half a lane [m]
@@ -94,10 +95,15 @@ def _cross(line, first, last, other_first, other_last):
     return False
 
 
-@allocating_kernel
-def uncrossed(rows, centerline, offsets):
+def uncrossed(rows: np.ndarray, centerline: np.ndarray, offsets: np.ndarray) -> np.ndarray:
     """Returns (connectors,) bool whether connectors (rows) hardly turn and none crosses them: the road simply goes on there."""
-    boxes, out = np.empty((len(rows), 4)), np.ones(len(rows), np.bool_)
+    out = np.ones(len(rows), bool)
+    _find_uncrossed(rows, centerline, offsets, np.empty((len(rows), 4)), out)
+    return out
+
+
+@kernel
+def _find_uncrossed(rows, centerline, offsets, boxes, out):
     for a in range(len(rows)):
         first, last = offsets[rows[a]], offsets[rows[a] + 1]
         _box(centerline, first, last, boxes[a])
@@ -115,33 +121,35 @@ def uncrossed(rows, centerline, offsets):
             if not apart:
                 one, two = rows[a], rows[b]
                 out[a] = not _cross(centerline, offsets[one], offsets[one + 1], offsets[two], offsets[two + 1])
-    return out
 
 
-@allocating_kernel
-def sample_lanes(rows, vector_map, edge, lane_at, origin, cell):
-    """Returns LaneSamples of these lanes, as far as they lie on the grid.
+def sample_lanes(rows: np.ndarray, m: VectorMap, edge: np.ndarray, lane_at: np.ndarray, origin, cell: float) -> LaneSamples:
+    """Returns the samples of these lanes, as far as they lie on the grid.
 
     Args:
         rows: (lanes,) int32 lanes.
-        vector_map: (centerline, centerline_offsets, polygon_xy, polygon_offsets, lane_polygon) of the map.
+        m: The map.
         edge: (rows, columns) distance of cells from the road's edge [m].
         lane_at: (rows, columns) int16 lane of a cell, -1 = none.
         origin, cell: Of the grid [m].
     """
-    centerline, centerline_offsets, polygon_xy, polygon_offsets, lane_polygon = vector_map
-    most = 0
-    for lane in rows:
-        for k in range(centerline_offsets[lane], centerline_offsets[lane + 1] - 1):
-            most += int(np.hypot(centerline[k + 1, 0] - centerline[k, 0], centerline[k + 1, 1] - centerline[k, 1]) / STEP) + 2
+    lengths = np.append(np.hypot(*np.diff(m.centerline, axis=0).T), 0.0)
+    points = np.diff(m.centerline_offsets)
+    ends = np.cumsum(np.append(0.0, lengths))
+    way = ends[m.centerline_offsets[1:] - 1] - ends[m.centerline_offsets[:-1]]
+    n = int(np.sum(np.ceil(way[rows] / STEP) + points[rows])) + 2
     out = LaneSamples(
-        np.empty(most, np.int32),
-        np.empty(most),
-        np.empty((most, 4)),
-        np.empty((most, 2)),
-        np.empty((most, 2), np.int32),
-        np.empty((most, 2)),
+        np.empty(n, np.int32), np.empty(n), np.empty((n, 4)), np.empty((n, 2)), np.empty((n, 2), np.int32), np.empty((n, 2))
     )
+    flat = (m.centerline, m.centerline_offsets, m.polygon_xy, m.polygon_offsets, m.lane_polygon)
+    count = _sample(rows, flat, edge, lane_at, origin, cell, out)
+    return LaneSamples(*(column[:count] for column in out))
+
+
+@kernel
+def _sample(rows, flat, edge, lane_at, origin, cell, out):
+    """Writes the samples and returns their number."""
+    centerline, centerline_offsets, polygon_xy, polygon_offsets, lane_polygon = flat
     height, width = edge.shape[0] * cell, edge.shape[1] * cell
     count = 0
     for lane in rows:
@@ -151,7 +159,7 @@ def sample_lanes(rows, vector_map, edge, lane_at, origin, cell):
         way, begun = 0.0, 0.0  # arclength of the next sample, of the start of segment k
         while k + 1 < stop:
             dx, dy = centerline[k + 1, 0] - centerline[k, 0], centerline[k + 1, 1] - centerline[k, 1]
-            length = np.hypot(dx, dy)
+            length = np.sqrt(dx * dx + dy * dy)
             is_last = k + 2 == stop
             while length > 1e-9 and (way < begun + length or (is_last and way < begun + length + STEP)):
                 at = min(way - begun, length)
@@ -172,4 +180,4 @@ def sample_lanes(rows, vector_map, edge, lane_at, origin, cell):
                     break
             begun += length
             k += 1
-    return LaneSamples(out.lane[:count], out.s[:count], out.pose[:count], out.half[:count], out.beyond[:count], out.kerb[:count])
+    return count

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import zlib
-
 import numpy as np
 
+from worldengine_envs.city.surfaces.noise import hash_of
 from worldengine_envs.city.surfaces.types import Light
 
 DAY_SHARE, DUSK_SHARE = 0.6, 0.2  # of scenarios; the rest are at night
@@ -57,5 +56,5 @@ LIGHTS: dict[str, Light] = {
 
 def time_of_day(scenario_id: str) -> str:
     """Returns "day", "dusk" or "night": the same for an id everywhere; 60, 20 and 20 % of ids."""
-    share = zlib.crc32(scenario_id.encode()) / 2**32
+    share = hash_of(scenario_id) / 2**32
     return "day" if share < DAY_SHARE else "dusk" if share < DAY_SHARE + DUSK_SHARE else "night"

@@ -13,7 +13,7 @@ from worldengine_envs.simulation.kernels import kernel
 FROM_PATH = 110.0  # lights farther from where cameras will be are left out [m]
 EYE_BACK = 5.0  # from the stop line back to the camera of who waits at it [m]
 NEAREST, FARTHEST = 2.0, 60.0  # from the stop line, where a light may stand [m]
-WIDEST = 0.46  # tangent of the angle at which who waits at the line sees the light, at most
+WIDEST = 0.42  # tangent of the angle at which who waits at the line sees the light, at most
 APART = 0.9  # between lights of one approach that show different colours [m]
 LEFT_HAND = "left_hand"  # tag of scenarios with left-hand traffic
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from worldengine_envs.city.surfaces.lanes import NO_KERB, NOTHING, STEP, LaneSamples
 from worldengine_envs.scenario.types import MapLayer, Scenario, VectorMap
-from worldengine_envs.simulation.kernels import allocating_kernel, kernel
+from worldengine_envs.simulation.kernels import kernel
 
 NONE, EDGE, BETWEEN, MIDDLE, MIDDLE_DASHED = range(-1, 4)  # kinds of lines
 WHITE, YELLOW = (0.93, 0.93, 0.91), (0.95, 0.76, 0.20)
@@ -17,6 +17,7 @@ BAR, BAR_PERIOD = 0.28, 1.0  # half the width of a crosswalk's bar, and from bar
 BAY, BAY_ACROSS = 6.0, 2.6  # length of a bay along the kerb, width of one across [m]
 YELLOW_PERCENT = 60  # of maps have a yellow line between opposite directions
 PATCHES = 0.05  # mended places a metre of lane
+SHORT = 9  # samples of lanes, like those between the arms of a roundabout, whose edges are not painted
 SHOULDER = 1.5  # from the edge of a connector to the kerb [m]
 BEND = 0.03  # a solid line's rectangles turn at most so much [rad] ...
 LONGEST = 30.0  # ... and are at most so long [m]
@@ -41,8 +42,7 @@ def _runs_against(samples, k, start, stop):
     return cosine < 0.0
 
 
-@allocating_kernel
-def line_kinds(samples, is_connector, is_alone):
+def line_kinds(samples: LaneSamples, is_connector: np.ndarray, is_alone: np.ndarray) -> np.ndarray:
     """Returns (samples, 2) int8 which line there is at the left and right border of each sample.
 
     A line between two lanes belongs to the one with the lower row, but the double one is painted from both sides.
@@ -52,19 +52,27 @@ def line_kinds(samples, is_connector, is_alone):
         is_connector: (lanes,) bool; their edges are painted only where the kerb is near.
         is_alone: (lanes,) bool whether a lane has no neighbour of its own direction.
     """
-    n, lanes = len(samples.lane), len(is_connector)
-    first, stop = np.zeros(lanes, np.int64), np.zeros(lanes, np.int64)
+    first, stop = np.zeros(len(is_connector), np.int64), np.zeros(len(is_connector), np.int64)
+    kinds = np.full((len(samples.lane), 2), NONE, np.int8)
+    _find_kinds(samples, is_connector, is_alone, first, stop, kinds)
+    return kinds
+
+
+@kernel
+def _find_kinds(samples, is_connector, is_alone, first, stop, kinds):
+    """Writes the kinds of lines; ``first`` and ``stop`` (lanes,) are set to where the samples of each lane are."""
+    n = len(samples.lane)
     for k in range(n - 1, -1, -1):
         first[samples.lane[k]] = k
     for k in range(n):
         stop[samples.lane[k]] = k + 1
-    kinds = np.full((n, 2), NONE, np.int8)
     for k in range(n):
         for side in range(2):
             lane, other = samples.lane[k], samples.beyond[k, side]
             if other == NOTHING:
                 shoulder = samples.kerb[k, side] - samples.half[k, side]
-                if not is_connector[lane] or (samples.kerb[k, side] != NO_KERB and shoulder < SHOULDER):
+                at_kerb = samples.kerb[k, side] != NO_KERB and shoulder < SHOULDER
+                if (at_kerb or not is_connector[lane]) and stop[lane] - first[lane] > SHORT:
                     kinds[k, side] = EDGE
             elif stop[other] > 0 and _runs_against(samples, k, first[other], stop[other]):
                 if not (is_alone[lane] and is_alone[other]):
@@ -73,7 +81,6 @@ def line_kinds(samples, is_connector, is_alone):
                     kinds[k, side] = MIDDLE_DASHED
             elif lane < other:
                 kinds[k, side] = BETWEEN
-    return kinds
 
 
 @kernel
@@ -89,12 +96,18 @@ def _rectangle(out, row, samples, a, b, side, inset):
     out[row, 4], out[row, 5] = 0.5 * length + 0.02, LINE
 
 
-@allocating_kernel
-def lane_lines(samples, kinds):
+def lane_lines(samples: LaneSamples, kinds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Returns (stripes, 6) rectangles of the lines along lanes and (stripes,) int8 of which kind they are."""
     n = len(samples.lane)
     out, what = np.empty((2 * n + 2, 6)), np.empty(2 * n + 2, np.int8)
-    count = 0
+    count = _make_lines(samples, kinds, out, what)
+    return out[:count], what[:count]
+
+
+@kernel
+def _make_lines(samples, kinds, out, what):
+    """Writes the rectangles and returns their number."""
+    n, count = len(samples.lane), 0
     for side in range(2):
         a = 0
         while a < n:
@@ -122,7 +135,7 @@ def lane_lines(samples, kinds):
                 count += 1
                 start = end
             a = b + 1
-    return out[:count], what[:count]
+    return count
 
 
 @kernel
@@ -226,40 +239,37 @@ def paint(scenario: Scenario, samples: LaneSamples, box: np.ndarray, seed: int) 
     return np.concatenate((mended, lines, white)), np.concatenate((tar, color, np.tile(np.float32(WHITE), (len(white), 1))))
 
 
-@allocating_kernel
-def bin_stripes(stripes, origin, size, rows, columns):
-    """Returns (rows * columns + 1,) int32 offsets and the rows of the stripes whose bounds touch each square bin, in order.
+def bin_stripes(stripes: np.ndarray, origin: np.ndarray, size: float, rows: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (rows * columns + 1,) int32 offsets and the int32 rows of the stripes that touch each square bin, in order.
 
     Args:
         stripes: (stripes, 6) as in ``Ground``.
         origin, size: Corner of the first bin and length of its side [m].
         rows, columns: Number of bins.
     """
-    reach = np.empty((len(stripes), 4), np.int64)
-    offsets = np.zeros(rows * columns + 1, np.int32)
-    for k in range(len(stripes)):
-        x, y, cos, sin, length, width = stripes[k]
-        dx, dy = abs(cos) * length + abs(sin) * width, abs(sin) * length + abs(cos) * width
-        reach[k, 0] = max(0, int(np.floor((y - dy - origin[1]) / size)))
-        reach[k, 1] = min(rows - 1, int(np.floor((y + dy - origin[1]) / size)))
-        reach[k, 2] = max(0, int(np.floor((x - dx - origin[0]) / size)))
-        reach[k, 3] = min(columns - 1, int(np.floor((x + dx - origin[0]) / size)))
-    for turn in range(2):
-        if turn == 1:
-            for b in range(rows * columns):
-                offsets[b + 1] += offsets[b]
-            entries, fill = np.empty(offsets[-1], np.int32), offsets[:-1].copy()
-        for k in range(len(stripes)):
-            x, y, cos, sin, length, width = stripes[k]
-            slack = 0.5 * size * (abs(cos) + abs(sin))
-            for i in range(reach[k, 0], reach[k, 1] + 1):
-                for j in range(reach[k, 2], reach[k, 3] + 1):
-                    dx, dy = origin[0] + (j + 0.5) * size - x, origin[1] + (i + 0.5) * size - y
-                    if abs(dx * cos + dy * sin) > length + slack or abs(dy * cos - dx * sin) > width + slack:
-                        continue
-                    if turn == 0:
-                        offsets[i * columns + j + 1] += 1
-                    else:
-                        entries[fill[i * columns + j]] = k
-                        fill[i * columns + j] += 1
+    counts, none = np.zeros(rows * columns, np.int32), np.zeros(0, np.int32)
+    _bin(stripes, origin, size, rows, columns, counts, none)
+    offsets = np.concatenate(([0], np.cumsum(counts))).astype(np.int32)
+    entries = np.empty(offsets[-1], np.int32)
+    _bin(stripes, origin, size, rows, columns, offsets[:-1].copy(), entries)
     return offsets, entries
+
+
+@kernel
+def _bin(stripes, origin, size, rows, columns, place, entries):
+    """Counts the stripes of each bin in ``place``, or, where there are entries, writes them from ``place`` on."""
+    for k in range(len(stripes)):
+        x, y, cos, sin = stripes[k, 0], stripes[k, 1], stripes[k, 2], stripes[k, 3]
+        length, width = stripes[k, 4], stripes[k, 5]
+        dx, dy = abs(cos) * length + abs(sin) * width, abs(sin) * length + abs(cos) * width
+        slack = 0.5 * size * (abs(cos) + abs(sin))
+        low, high = int(np.floor((y - dy - origin[1]) / size)), int(np.floor((y + dy - origin[1]) / size))
+        left, right = int(np.floor((x - dx - origin[0]) / size)), int(np.floor((x + dx - origin[0]) / size))
+        for i in range(max(0, low), min(rows - 1, high) + 1):
+            for j in range(max(0, left), min(columns - 1, right) + 1):
+                ex, ey = origin[0] + (j + 0.5) * size - x, origin[1] + (i + 0.5) * size - y
+                if abs(ex * cos + ey * sin) <= length + slack and abs(ey * cos - ex * sin) <= width + slack:
+                    b = i * columns + j
+                    if len(entries):
+                        entries[place[b]] = k
+                    place[b] += 1

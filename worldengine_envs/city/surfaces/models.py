@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import zlib
-
 import numpy as np
 
 from worldengine_envs.city.surfaces import furniture, people, vehicles
+from worldengine_envs.city.surfaces.noise import hash_of
 from worldengine_envs.city.surfaces.parts import squeezed
 from worldengine_envs.city.surfaces.types import Model
 from worldengine_envs.scenario.types import AgentType
@@ -85,4 +84,4 @@ def choose(kind: AgentType, size, key: str) -> int:
     """
     wanted = np.log(np.asarray(size, float))
     rows = min(_CHOICES[int(kind)], key=lambda choice: float(np.sum((choice[0] - wanted) ** 2)))[1]
-    return rows[zlib.crc32(key.encode()) % len(rows)]
+    return rows[hash_of(key) % len(rows)]

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+
 import numpy as np
 
 from worldengine_envs.simulation.kernels import inlined_kernel, kernel
+
+
+def hash_of(text: str) -> int:
+    """Returns a well mixed number in [0, 2^32) that is the same for a text everywhere (SHA-256)."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "little")
 
 
 @inlined_kernel
