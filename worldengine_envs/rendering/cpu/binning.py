@@ -41,17 +41,16 @@ def fill(thread, splats, lists, width, height):
 
 
 @kernel
-def sort_tile(thread, tile, splats, lists, buckets):
+def sort_tile(tile, splats, lists, buckets):
     """Sorts the list of a tile by depth, then by rank.
 
     Two passes of a radix sort over the leading bits of the tile's range of depths; then what these bits do not tell apart.
 
     Args:
-        thread: Uses row ``thread`` of ``buckets``.
         tile: Its list is sorted.
         splats: ``Splats``.
         lists: ``TileLists``.
-        buckets: (threads, 2, BUCKETS) int32.
+        buckets: (2, BUCKETS) int32.
     """
     start, stop = lists.offsets[tile], lists.offsets[tile + 1]
     if stop - start <= SHORT:
@@ -66,27 +65,27 @@ def sort_tile(thread, tile, splats, lists, buckets):
     base = low << 32
     for digit in range(2):
         for bucket in range(BUCKETS):
-            buckets[thread, digit, bucket] = 0
+            buckets[digit, bucket] = 0
     for i in range(start, stop):
         key = (lists.entries[i] - base) >> shift
-        buckets[thread, 0, key & (BUCKETS - 1)] += 1
-        buckets[thread, 1, key >> DIGIT] += 1
+        buckets[0, key & (BUCKETS - 1)] += 1
+        buckets[1, key >> DIGIT] += 1
     first, second = 0, 0
     for bucket in range(BUCKETS):
-        count = buckets[thread, 0, bucket]
-        buckets[thread, 0, bucket] = first
+        count = buckets[0, bucket]
+        buckets[0, bucket] = first
         first += count
-        count = buckets[thread, 1, bucket]
-        buckets[thread, 1, bucket] = second
+        count = buckets[1, bucket]
+        buckets[1, bucket] = second
         second += count
     for i in range(start, stop):
         bucket = ((lists.entries[i] - base) >> shift) & (BUCKETS - 1)
-        lists.spare[start + buckets[thread, 0, bucket]] = lists.entries[i]
-        buckets[thread, 0, bucket] += 1
+        lists.spare[start + buckets[0, bucket]] = lists.entries[i]
+        buckets[0, bucket] += 1
     for i in range(start, stop):
         bucket = ((lists.spare[i] - base) >> shift) >> DIGIT
-        lists.entries[start + buckets[thread, 1, bucket]] = lists.spare[i]
-        buckets[thread, 1, bucket] += 1
+        lists.entries[start + buckets[1, bucket]] = lists.spare[i]
+        buckets[1, bucket] += 1
     _sort_runs(start, stop, base, shift, splats, lists.entries)
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from worldengine_envs.rendering.cpu.simd import (
     LANES,
     any_of,
@@ -67,6 +69,8 @@ WIDEST = 0.3  # a mean outside the image by more than this share of half of its 
 MAX_EXTEND = 3.34  # no Gaussian reaches further, in standard deviations: sqrt(2 ln 255), rounded up
 LOG2_255 = 7.994353436858858
 FINITE = 3e38
+ZERO, HALF, ONE = np.float32(0.0), np.float32(0.5), np.float32(1.0)
+UP = np.float32(0.999)  # int(x + UP) is the ceiling of x >= 0, or now and then the floor: one more row does no harm
 BRIGHTEST = 1e15  # colour: its square and its gradients stay finite
 
 
@@ -112,12 +116,12 @@ def tiles_across(pixels):
 @inlined_kernel
 def tile_range(records, row, width, height):
     """Returns columns x0 to x1 - 1 and rows y0 to y1 - 1 of the tiles with pixel centres that a splat reaches (maybe none)."""
-    x, y, reach_x, reach_y = records[row, X] - 0.5, records[row, Y] - 0.5, records[row, REACH_X], records[row, REACH_Y]
-    left, right = math.ceil(max(x - reach_x, 0.0)), math.floor(min(x + reach_x, width - 1.0))
-    top, bottom = math.ceil(max(y - reach_y, 0.0)), math.floor(min(y + reach_y, height - 1.0))
-    if not (left <= right and top <= bottom):
+    x, y, reach_x, reach_y = records[row, X] - HALF, records[row, Y] - HALF, records[row, REACH_X], records[row, REACH_Y]
+    left, right = int(max(x - reach_x + UP, ZERO)), int(min(x + reach_x, np.float32(width - 1)) + ONE) - 1
+    top, bottom = int(max(y - reach_y + UP, ZERO)), int(min(y + reach_y, np.float32(height - 1)) + ONE) - 1
+    if left > right or top > bottom:
         return 0, 0, 0, 0
-    return int(left) // TILE, int(right) // TILE + 1, int(top) // TILE, int(bottom) // TILE + 1
+    return left // TILE, right // TILE + 1, top // TILE, bottom // TILE + 1
 
 
 @inlined_kernel

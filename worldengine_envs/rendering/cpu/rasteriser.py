@@ -10,7 +10,7 @@ from functools import lru_cache
 import numpy as np
 
 from worldengine_envs.rendering.cpu.binning import BUCKETS, fill, make_room
-from worldengine_envs.rendering.cpu.blending import BLOCKS, PLANES, blend
+from worldengine_envs.rendering.cpu.blending import BLOCKS, JOBS, TileWork, blend
 from worldengine_envs.rendering.cpu.projection import project
 from worldengine_envs.rendering.cpu.simd import LANES
 from worldengine_envs.rendering.cpu.stages import FIELDS, TILE, Canvas, Placed, Splats, TileLists, View
@@ -31,7 +31,8 @@ class Rasteriser:
 
     def __init__(self):
         self.splats = self.lists = None
-        self._planes = self._alive = self._buckets = self._scratch = None
+        self._work: list[TileWork] = []
+        self._scratch = aligned((0, FIELDS, LANES))
 
     def draw(self, placed: Placed, view: View, canvas: Canvas, threads: int = 1) -> None:
         """Draws a frame. The canvas does not depend on the number of threads.
@@ -51,9 +52,7 @@ class Rasteriser:
         over(threads, lambda t: self._blend(int(bounds[t]), int(bounds[t + 1]), t, view, canvas))
 
     def _blend(self, start: int, stop: int, thread: int, view: View, canvas: Canvas) -> None:
-        planes = self._planes
-        work = (self._buckets, planes, planes.view(np.int32), self._alive)
-        blend(start, stop, thread, self.splats, self.lists, view, canvas, *work)
+        blend(start, stop, self.splats, self.lists, view, canvas, self._work[thread])
 
     def _share(self, tiles: int, threads: int) -> np.ndarray:
         """Returns (threads + 1,) bounds of ranges of tiles that cost about the same."""
@@ -74,16 +73,24 @@ class Rasteriser:
         if self.lists is None or self.lists.cursors.shape != (threads, tiles):
             entries, spare = (np.zeros(0, np.int64),) * 2 if self.lists is None else (self.lists.entries, self.lists.spare)
             self.lists = TileLists(np.zeros(tiles + 1, np.int64), entries, spare, np.zeros((threads, tiles), np.int64))
-        if self._planes is None or len(self._planes) < threads:
-            self._planes = aligned((threads, PLANES, TILE, TILE))
-            self._alive = np.zeros((threads, TILE, BLOCKS), np.uint8)
-            self._buckets = np.zeros((threads, 2, BUCKETS), np.int32)
+        while len(self._work) < threads:
+            self._work.append(_make_work())
+        if len(self._scratch) < threads:
             self._scratch = aligned((threads, FIELDS, LANES))
 
     def _grow_lists(self, total: int) -> None:
         if len(self.lists.entries) < total:
             size = int(GROWTH * total)
             self.lists = self.lists._replace(entries=np.empty(size, np.int64), spare=np.empty(size, np.int64))
+
+
+def _make_work() -> TileWork:
+    """Returns what one thread needs to blend."""
+    blocks = TILE * BLOCKS
+    hot, cold, jobs, pixels = aligned((blocks, 4, LANES)), aligned((blocks, 4, LANES)), aligned((4, JOBS)), aligned((3, LANES))
+    whole = [array.view(np.int32) for array in (cold, jobs, pixels)]
+    buckets, alive = np.zeros((2, BUCKETS), np.int32), np.zeros(blocks, np.uint8)
+    return TileWork(buckets, hot, cold, whole[0], alive, jobs, whole[1], pixels, whole[2])
 
 
 def aligned(shape: tuple[int, ...]) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 Numba leaves it to LLVM to find what can be done at once, which it rarely does in loops with conditions. Here it is written down:
 a kernel reads like scalar code, LLVM turns each operation into one instruction (two where registers are narrower), and there are
-no checks for overlapping arrays, no remainders and no surprises when a line is added. Vectors live in registers; they cannot be
-stored in tuples or arrays, only loaded and saved. Works in compiled code only.
+no checks for overlapping arrays, no remainders and no surprises when a line is added. Vectors live in registers: they are
+loaded from arrays and saved to them. Works in compiled code only.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from numba import types
 from numba.core.typing.templates import ConcreteTemplate, infer_global, signature
 from numba.extending import intrinsic, lower_builtin, models, register_model
 
-LANES = 8
+LANE_BITS = 3
+LANES = 1 << LANE_BITS
 _F32, _I32, _I1, _I64 = ir.FloatType(), ir.IntType(32), ir.IntType(1), ir.IntType(64)
 
 
@@ -263,6 +264,29 @@ def bits_of_mask(typing_context, mask):
 
 
 @intrinsic
+def count_of(typing_context, mask):
+    """Returns the number of lanes that are set."""
+
+    def emit(context, builder, sig, args):
+        lanes = builder.zext(builder.bitcast(args[0], ir.IntType(LANES)), _I64)
+        return _call(builder, "llvm.ctpop.i64", _I64, [lanes])
+
+    return types.int64(Mask), emit
+
+
+@intrinsic
+def compress(typing_context, value, mask):
+    """Returns the lanes that are set moved together to the front, in their order; anything behind them."""
+    kind = "f32" if value == Floats else "i32"
+
+    def emit(context, builder, sig, args):
+        rest = ir.Constant(args[0].type, ir.Undefined)
+        return _call(builder, f"llvm.experimental.vector.compress.v{LANES}{kind}", args[0].type, [*args, rest])
+
+    return value(value, Mask), emit
+
+
+@intrinsic
 def as_ints(typing_context, value):
     """Returns the bits of floats."""
     return Ints(Floats), lambda context, builder, sig, args: builder.bitcast(args[0], Ints.llvm)
@@ -281,6 +305,12 @@ def to_floats(typing_context, value):
 
 
 @intrinsic
+def to_ints(typing_context, value):
+    """Returns floats without what is behind the point; anything where that is no int32."""
+    return Ints(Floats), lambda context, builder, sig, args: builder.fptosi(args[0], Ints.llvm)
+
+
+@intrinsic
 def bits_of(typing_context, value):
     """Returns the bits of a float32 scalar as uint32."""
     return types.uint32(types.float32), lambda context, builder, sig, args: builder.bitcast(args[0], _I32)
@@ -293,16 +323,11 @@ def lane_numbers(typing_context):
 
 
 @intrinsic
-def total(typing_context, value):
-    """Returns the sum of the lanes, halves first."""
+def pair_sums(typing_context, a, b):
+    """Returns the sums of neighbouring lanes of a, then those of b."""
 
     def emit(context, builder, sig, args):
-        value, count = args[0], LANES
-        while count > 1:
-            count //= 2
-            low = [ir.Constant(ir.VectorType(_I32, count), list(range(start, start + count))) for start in (0, count)]
-            undefined = ir.Constant(value.type, ir.Undefined)
-            value = builder.fadd(*(builder.shuffle_vector(value, undefined, lanes) for lanes in low))
-        return builder.extract_element(value, ir.Constant(_I32, 0))
+        lanes = [ir.Constant(ir.VectorType(_I32, LANES), list(range(start, 2 * LANES, 2))) for start in (0, 1)]
+        return builder.fadd(*(builder.shuffle_vector(*args, select) for select in lanes))
 
-    return types.float32(Floats), emit
+    return Floats(Floats, Floats), emit
