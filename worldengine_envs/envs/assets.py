@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from weakref import WeakValueDictionary
 
@@ -14,8 +16,9 @@ from worldengine_envs.rendering.frames import Renderer, RenderSettings
 from worldengine_envs.rendering.gaussians import Gaussians
 from worldengine_envs.rendering.scene import BACKGROUND, SKY, GaussianScene
 from worldengine_envs.scenario.types import AgentType, LightState, Scenario
+from worldengine_envs.simulation.threads import num_threads
 
-MAX_BYTES = 2**30  # of scenery that a renderer keeps; beyond, what was not on stage for longest goes
+MAX_BYTES = 2**31  # of scenery that a renderer keeps; beyond, what was not on stage for longest goes
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +94,20 @@ class Assets:
                 cast = scenery.casts[scenario.id] = self._cast(scenario, scenery, detail)
             self._make_room()
             return scenery, cast
+
+    def prepare(self, pack, scenarios: Sequence[Scenario], detail: float = 1.0) -> None:
+        """Makes the scenes of scenarios that are about to be taken, several at once on as many threads as worlds have.
+
+        Raises:
+            DataError: One has no scene.
+        """
+        with self.lock:
+            known = {scene for scene, _ in self._scenery}
+        missing = {scene_key(pack, scenario.id, detail): scenario for scenario in scenarios}
+        missing = [scenario for key, scenario in missing.items() if key not in known]
+        if len(missing) > 1:
+            with ThreadPoolExecutor(num_threads(), thread_name_prefix="scenes") as pool:
+                list(pool.map(lambda scenario: scene_of(pack, scenario, detail), missing))
 
     def leave(self, scenery: Scenery) -> None:
         """Says that one of the worlds that took this scenery needs it no longer."""

@@ -30,6 +30,8 @@ class CameraObserver(Cameras):
         Raises:
             DataError: A scenario has no scene, or not the cameras or the appearance that were asked for.
         """
+        batch = self.batch
+        self.assets.prepare(batch.selection.pack, [batch.scenario_of(w) for w in worlds.tolist()], self.settings.scene_detail)
         for w in worlds.tolist():
             self.set_stage(w)
         if self._depth:
