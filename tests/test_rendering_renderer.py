@@ -278,3 +278,29 @@ def test_reasons_are_told(monkeypatch):
     assert choice.why_not_gsplat() is None
     install("gsplat", __version__="1.4.0", __path__=[])
     assert "too old" in choice.why_not_gsplat()
+
+
+def test_gpu_script_runs_but_for_the_gpu(monkeypatch, tmp_path):
+    """All stages of benchmarks/gpu.py, small, with the stand-in; what gsplat's own function draws is not looked at."""
+    from pathlib import Path
+
+    from worldengine_envs.rendering import differentiable
+
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1] / "benchmarks")
+    import gpu
+
+    backend = types.SimpleNamespace(**vars(gsplat_stand_in), __version__="0")
+    backend.rasterization = lambda *values, **_: (torch.zeros(len(values[5]), values[8], values[7], 3),)
+    monkeypatch.setitem(sys.modules, "gsplat", backend)
+    monkeypatch.setattr(gpu, "least", lambda function, device, repeats=1: function() is None or 1.0)
+    for name, value in (("CASES", ((300, 40, 32),)), ("WORLDS", 2), ("WORLD_GAUSSIANS", 200), ("ACTORS", 1)):
+        monkeypatch.setattr(gpu, name, value)
+    report = gpu.Report("cpu", tmp_path / "out.json")
+    report.stage("images", gpu.same_images, "cpu", backend)
+    report.stage("gradients", gpu.same_gradients, "cpu", (differentiable.rasterise,) * 2)
+    report.stage("one", gpu.one_scene_speed, "cpu", backend)
+    report.stage("many", gpu.many_worlds_speed, "cpu", backend)
+    results = report.results
+    assert all(found["rgb_levels_max"] <= 1 for found in results["images"].values())
+    assert max(results["gradients"]["relative_difference"].values()) == 0
+    assert results["many"]["same_images_as_one_call_a_world"] and (tmp_path / "out.json").is_file()
