@@ -70,9 +70,9 @@ def _cabin(parts: Parts, body: Body, paint, waist: float, x) -> None:
     top = 0.5 * height - 0.03
     tall, middle = top - waist, 0.5 * (waist + top)
     half = 0.5 * (roof_rear + roof_front)  # both blocks reach under the middle of the roof
-    for start, stop, lean in ((rear, half, roof_rear - rear), (half, front, roof_front - front)):
+    for start, stop, lean, wide in ((rear, half, roof_rear - rear, 0.88), (half, front, roof_front - front, 0.89)):
         at = (x(0.5 * (start + stop + lean)), 0.0, middle)
-        parts.box(at, ((stop - start) * length, 0.88 * width, tall), paint, Texture.CABIN, lean=lean * length)
+        parts.box(at, ((stop - start) * length, wide * width, tall), paint, Texture.CABIN, lean=lean * length)
     parts.box((x(half), 0.0, top), ((roof_front - roof_rear) * length, 0.84 * width, 0.06), paint)
 
 
