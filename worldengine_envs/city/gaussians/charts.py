@@ -116,16 +116,18 @@ def is_inside(primitives, i, x, y, z):
 
 
 @inlined_kernel
-def find_neighbours(primitives, i, near):
-    """Writes the rows of primitives whose bounding spheres touch that of primitive i, and returns their number."""
-    m, n = primitives[i].from_unit, 0
-    radius = column_length(m, 0) + column_length(m, 1) + column_length(m, 2)
-    for j in range(len(primitives)):
-        k = primitives[j].from_unit
-        dx, dy, dz = m[0, 3] - k[0, 3], m[1, 3] - k[1, 3], m[2, 3] - k[2, 3]
-        if j != i and abs(dx) + abs(dy) < 80.0:
-            reach = radius + column_length(k, 0) + column_length(k, 1) + column_length(k, 2)
-            if dx * dx + dy * dy + dz * dz < reach * reach and n < len(near):
-                near[n] = j
-                n += 1
+def bounding_radius(m):
+    """Returns a radius [m] around the middle that holds a shape."""
+    return column_length(m, 0) + column_length(m, 1) + column_length(m, 2)
+
+
+@inlined_kernel
+def find_neighbours(spheres, i, near):
+    """Writes the rows of the bounding spheres (n, 4) x, y, z, radius [m] that touch sphere i, and returns their number."""
+    n, x, y, z, radius = 0, spheres[i, 0], spheres[i, 1], spheres[i, 2], spheres[i, 3]
+    for j in range(len(spheres)):
+        dx, dy, dz, reach = spheres[j, 0] - x, spheres[j, 1] - y, spheres[j, 2] - z, spheres[j, 3] + radius
+        if dx * dx + dy * dy + dz * dz < reach * reach and j != i and n < len(near):
+            near[n] = j
+            n += 1
     return n

@@ -17,6 +17,7 @@ from worldengine_envs.city.gaussians.charts import (
     BOX,
     CYLINDER,
     ELLIPSOID,
+    bounding_radius,
     chart_normal,
     chart_point,
     column_length,
@@ -26,8 +27,8 @@ from worldengine_envs.city.gaussians.charts import (
     tangents,
     to_world,
 )
-from worldengine_envs.city.gaussians.cloud import THICKNESS, add_patch
-from worldengine_envs.city.gaussians.viewing import EYE_HEIGHT, is_seen, nearest_eye
+from worldengine_envs.city.gaussians.cloud import THICKNESS, Cloud, add_patch
+from worldengine_envs.city.gaussians.viewing import EYE_HEIGHT, Viewing, is_seen, nearest_eye
 from worldengine_envs.city.surfaces.textures import Texture, surface_color
 from worldengine_envs.city.surfaces.types import Glow
 from worldengine_envs.simulation.kernels import inlined_kernel, kernel
@@ -43,6 +44,7 @@ BLUR = 0.12  # squared error along a side, over squared contrast, the patch's wi
 RIM_WIDTH = 1.5  # of the strips along the rim of a face, in sizes of the smallest patches
 RINGS = 4  # of strips, each twice as wide as the one around it
 GRADED = 1e-4  # "contrast" of a patch with a smaller one
+LARGE = 6.0  # patches that are larger are not asked whether they are seen [m]
 FOOT = 0.3  # what starts lower has no rim at its foot [m]
 OVERLAP = 0.15  # of the usual overlap, across a change of colour and towards smaller patches
 SMALL = 0.02  # half the size of round things that are solid Gaussians, as an angle [rad]
@@ -59,16 +61,19 @@ class Work(NamedTuple):
     near: np.ndarray  # (NEAR,) int64 rows of primitives
 
 
-def new_work() -> Work:
-    """Returns memory to work on."""
-    return Work(np.empty((SIDE, SIDE, CHANNELS)), np.empty((SIDE + 1, 6)), np.empty((STACK, 8)), np.empty(NEAR, np.int64))
+def sample_primitives(primitives: np.ndarray, viewing: Viewing, cloud: Cloud) -> None:
+    """Adds the Gaussians of primitives (n,) PRIMITIVE to a cloud."""
+    work = Work(np.empty((SIDE, SIDE, CHANNELS)), np.empty((SIDE + 1, 6)), np.empty((STACK, 8)), np.empty(NEAR, np.int64))
+    _sample_primitives(primitives, viewing, cloud, work, np.empty((len(primitives), 4)))
 
 
 @kernel
-def sample_primitives(primitives, viewing, cloud, work):
-    """Adds the Gaussians of primitives (n,) PRIMITIVE to a ``Cloud``, for a ``Viewing``, with the memory of a ``Work``."""
+def _sample_primitives(primitives, viewing, cloud, work, spheres):
     for i in range(len(primitives)):
-        near = find_neighbours(primitives, i, work.near)
+        m = primitives[i].from_unit
+        spheres[i, 0], spheres[i, 1], spheres[i, 2], spheres[i, 3] = m[0, 3], m[1, 3], m[2, 3], bounding_radius(m)
+    for i in range(len(primitives)):
+        near = find_neighbours(spheres, i, work.near)
         m, shape = primitives[i].from_unit, primitives[i].shape
         distance = _distance(viewing, m[0, 3], m[1, 3], m[2, 3])
         a, b, c = column_length(m, 0), column_length(m, 1), column_length(m, 2)
@@ -211,9 +216,6 @@ def _add_chart(primitives, i, chart, near, viewing, cloud, work):
     x, y, z = to_world(m, x, y, z)
     is_flat = shape == BOX or (shape == CYLINDER and chart >= 4)
     reach = 0.0 if is_flat else 3.0 * abs(nx * (x - m[0, 3]) + ny * (y - m[1, 3]) + nz * (z - m[2, 3]))
-    seen = is_seen(viewing, x, y, z, nx, ny, nz, reach)
-    if not seen:
-        return
     round_limit = 1e9 if is_flat else CURVED * min(column_length(m, 0), column_length(m, 1))
     stack[0, 0], stack[0, 1], stack[0, 2], stack[0, 3] = -1.0, -1.0, 1.0, 1.0
     stack[0, 4] = stack[0, 5] = stack[0, 6] = stack[0, 7] = 0.0
@@ -223,7 +225,9 @@ def _add_chart(primitives, i, chart, near, viewing, cloud, work):
     while top > 0:
         top -= 1
         patch = stack[top]
-        if _is_hidden(primitives, m, shape, chart, near, work.near, patch):
+        if not _is_seen(viewing, m, shape, chart, patch, nx, ny, nz, reach) or _is_hidden(
+            primitives, m, shape, chart, near, work.near, patch
+        ):
             continue
         du, dv, distance = _extent(shape, chart, m, viewing, patch)
         axis, cut, contrast, nu, nv = _decide(primitives, i, chart, viewing, work, patch, du, dv, distance, round_limit)
@@ -322,6 +326,21 @@ def _decide(primitives, i, chart, viewing, work, patch, du, dv, distance, round_
         strip = min(max(0.4 * limit / (BLUR * patch[4 + which] * length), fine), 0.5 * width) / width
         return which % 2, strip if which < 2 else 1.0 - strip, 0.0, nu, nv
     return axis, 0.0, 0.0, nu, nv
+
+
+@inlined_kernel
+def _is_seen(viewing, m, shape, chart, patch, nx, ny, nz, reach):
+    """Returns whether an eye sees some of a patch. Large ones are seen as far as their corners or their middle are."""
+    x, y, z = chart_point(shape, chart, 0.5 * (patch[0] + patch[2]), 0.5 * (patch[1] + patch[3]))
+    x, y, z = to_world(m, x, y, z)
+    top, far = z, 0.0
+    for k in range(4):
+        p, q, r = chart_point(shape, chart, patch[0] if k & 1 else patch[2], patch[1] if k & 2 else patch[3])
+        p, q, r = to_world(m, p, q, r)
+        top, far = max(top, r), max(far, abs(p - x) + abs(q - y))
+    if far > LARGE:  # its parts will be asked for
+        return True
+    return is_seen(viewing, x, y, z, top, nx, ny, nz, reach)
 
 
 @inlined_kernel

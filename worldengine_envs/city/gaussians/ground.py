@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 
-from worldengine_envs.city.gaussians.cloud import THICKNESS, add_patch
-from worldengine_envs.city.gaussians.viewing import EYE_HEIGHT, nearest_eye
+import numpy as np
+
+from worldengine_envs.city.gaussians.cloud import THICKNESS, Cloud, add_patch
+from worldengine_envs.city.gaussians.viewing import EYE_HEIGHT, Viewing, nearest_eye
 from worldengine_envs.city.surfaces.textures import ground_color
+from worldengine_envs.city.surfaces.types import Ground
 from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 
-ROOT = 64.0  # side of the squares that the tree starts from [m]
+ROOT = 60.0  # side of the squares that the tree starts from [m]
 SIDE = 10  # samples along a side of a square
 STACK = 64
 BINS = 24  # places at which bands may be cut
@@ -21,8 +24,15 @@ UNDER, UNDER_DEPTH, UNDER_SPREAD, UNDER_SIDE = 1.0, 0.6, 2.2, 4
 AWAY = 0.1  # how far off its cut a band moves, over its width
 
 
+def sample_whole_ground(ground: Ground, viewing: Viewing, low: np.ndarray, high: np.ndarray, cloud: Cloud) -> None:
+    """Adds the Gaussians of the ground of a street to a cloud, from x, y ``low`` to at least ``high`` [m]."""
+    columns, rows = (int(n) for n in np.ceil((high - low) / ROOT))
+    work = np.empty((SIDE, SIDE, 3)), np.empty((BINS + 1, 4)), np.empty((STACK, 4))
+    _sample_ground(ground, viewing, low[0], low[1], columns, rows, cloud, *work)
+
+
 @kernel
-def sample_ground(ground, viewing, low_x, low_y, columns, rows, cloud, samples, bins, stack):
+def _sample_ground(ground, viewing, low_x, low_y, columns, rows, cloud, samples, bins, stack):
     """Adds the Gaussians of the ground in ``columns`` x ``rows`` squares of ROOT metres from a corner.
 
     Args:

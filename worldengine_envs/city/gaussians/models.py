@@ -10,7 +10,7 @@ import numpy as np
 from worldengine_envs.city.gaussians import faces
 from worldengine_envs.city.gaussians.cloud import add_patch, gaussians_of, new_cloud
 from worldengine_envs.city.gaussians.shading import looks_of
-from worldengine_envs.city.gaussians.viewing import Viewing
+from worldengine_envs.city.gaussians.viewing import Viewing, everywhere
 from worldengine_envs.city.surfaces.models import MODELS
 from worldengine_envs.city.surfaces.textures import soft_shadow
 from worldengine_envs.city.surfaces.types import TIMES_OF_DAY, Model
@@ -39,10 +39,10 @@ def model_gaussians(index: int, detail: float = 1.0) -> Node:
 def sample_model(model: Model, detail: float) -> Node:
     """Returns the Gaussians of a model."""
     coarse = 1.0 / math.sqrt(detail)
-    table, nobody = np.full((1, 1), SEEN_FROM, np.float32), np.empty((0, 3))
-    viewing = Viewing(table, np.zeros(2), 1.0, 0.0, nobody, 0.05 * coarse, 0.012 * coarse, 2e-6 / detail, 1.9, LOGIT)
+    table = np.full((1, 1), SEEN_FROM, np.float32)
+    viewing = Viewing(table, np.zeros(2), 1.0, 0.0, *everywhere(), 0.05 * coarse, 0.012 * coarse, 2e-6 / detail, 1.9, LOGIT)
     cloud = new_cloud(1 << 15)
-    faces.sample_primitives(model.primitives, viewing, cloud, faces.new_work())
+    faces.sample_primitives(model.primitives, viewing, cloud)
     if model.shadow > 0.0:
         _add_shadow(model.size[0], model.size[1], -0.5 * model.size[2], model.shadow, cloud)
     looks = looks_of(cloud, None)

@@ -10,7 +10,7 @@ from worldengine_envs.city.gaussians import faces, ground
 from worldengine_envs.city.gaussians.cloud import gaussians_of, new_cloud
 from worldengine_envs.city.gaussians.shading import looks_of
 from worldengine_envs.city.gaussians.sky import sample_sky
-from worldengine_envs.city.gaussians.viewing import EYE_HEIGHT, Viewing
+from worldengine_envs.city.gaussians.viewing import SECTORS, WALLS, Viewing, everywhere, find_walls
 from worldengine_envs.city.surfaces.types import TIMES_OF_DAY, Street
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.scene import BACKGROUND, SKY, GaussianScene, Node
@@ -21,6 +21,7 @@ LOGIT = 5.0  # of the opacity of every Gaussian of a surface
 NEAREST = 6.0  # what is nearer to the path is seen from this distance at the least [m]
 TABLE_CELL, TABLE_MARGIN = 4.0, 60.0  # of the table of distances [m]
 EYE_STEP = 5.0  # between eyes along the path [m]
+LANE_STEP = 12.0  # between eyes on other lanes [m]
 AHEAD = 50.0  # eyes are so near to where the ego drives in the log [m]
 FARTHEST = 768.0  # the ground ends so far beyond the path [m]
 MOST_DETAIL = 10.0
@@ -43,45 +44,58 @@ def make_scene(scenario: Scenario, detail: float = 1.0) -> GaussianScene:
     if not 0.0 < detail <= MOST_DETAIL:
         raise DataError(f"{detail!r} is not in (0, {MOST_DETAIL:g}]", scenario=scenario.id, field="detail")
     street = make_street_surfaces(scenario)
-    x, y = street.path.mean(axis=0)
-    ego = scenario.tracks.state[0, scenario.tracks.valid[0], :2]
-    eyes = _near(street.path, ego)
-    nodes = {BACKGROUND: sample_street(street, eyes, detail), SKY: sample_sky(x, y, detail, LOGIT)}
+    near, all_eyes = _eyes(scenario, street.path)
+    x, y = near.mean(axis=0)
+    nodes = {BACKGROUND: sample_street(street, near, all_eyes, detail), SKY: sample_sky(x, y, detail, LOGIT)}
     kind = "sampled" if scenario.origin.dataset == "city" else "dressed"
     return GaussianScene(scenario.id, kind, nodes, TIMES_OF_DAY)
 
 
-def _near(path: np.ndarray, ego: np.ndarray) -> np.ndarray:
-    """Returns (eyes, 2) the points of a path (points, 2), AHEAD metres around where the ego drives (steps, 2) in the log."""
-    points, driven = _every(path, EYE_STEP), _every(ego, EYE_STEP)
-    gap = np.hypot(*(points[:, None] - driven[None]).transpose(2, 0, 1)).min(axis=1)
-    return np.concatenate((driven, points[gap < AHEAD]))
+def _eyes(scenario: Scenario, path: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns where the ego's cameras come (n, 2) [m], and these and other lanes nearby (m, 2), where other vehicles see from."""
+    driven = _every(scenario.tracks.state[0, scenario.tracks.valid[0], :2], EYE_STEP)
+    points = _every(path, EYE_STEP)
+    near = np.concatenate((driven, points[_gap(points, driven) < AHEAD]))
+    cells = np.unique(np.round(scenario.vector_map.centerline / LANE_STEP).astype(np.int64), axis=0)
+    lanes = cells * LANE_STEP
+    return near, np.concatenate((near[::2], lanes[_gap(lanes, driven) < AHEAD]))
 
 
-def sample_street(street: Street, eyes: np.ndarray, detail: float) -> Node:
-    """Returns the Gaussians of what does not move, as seen from eyes (eyes, 2) [m]."""
-    viewing = _viewing(eyes, detail)
-    cloud = new_cloud()
-    root, low = ground.ROOT, eyes.min(axis=0) - FARTHEST
-    columns, rows = (int(n) for n in np.ceil((np.ptp(eyes, axis=0) + 2.0 * FARTHEST) / root))
-    samples, bins = np.empty((ground.SIDE, ground.SIDE, 3)), np.empty((ground.BINS + 1, 4))
-    ground.sample_ground(street.ground, viewing, low[0], low[1], columns, rows, cloud, samples, bins, np.empty((ground.STACK, 4)))
-    coarse = 1.0 / math.sqrt(detail)
-    walls = viewing._replace(largest=0.1 * coarse, smallest=0.015 * coarse, error=1e-4 / detail, spread=1.7)
-    faces.sample_primitives(street.primitives, walls, cloud, faces.new_work())
+def _gap(points: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Returns (n,) how far each point (n, 2) is from the nearest of others (m, 2) [m]."""
+    return np.hypot(*(points[:, None] - others[None]).transpose(2, 0, 1)).min(axis=1)
+
+
+def sample_street(street: Street, near: np.ndarray, all_eyes: np.ndarray, detail: float) -> Node:
+    """Returns the Gaussians of what does not move.
+
+    Args:
+        street: What there is.
+        near: (n, 2) x, y [m] of cameras for whom it is made.
+        all_eyes: (m, 2) x, y [m] of all places from where it is seen.
+        detail: As of ``make_scene``.
+    """
+    cloud, coarse = new_cloud(), 1.0 / math.sqrt(detail)
+    viewing = _viewing(near, coarse)
+    ground.sample_whole_ground(street.ground, viewing, near.min(axis=0) - FARTHEST, near.max(axis=0) + FARTHEST, cloud)
+    shape = (len(all_eyes), SECTORS, WALLS)
+    wall, slope = np.empty(shape, np.float32), np.empty(shape, np.float32)
+    find_walls(street.primitives, all_eyes, wall, slope)
+    seen = {"eyes": all_eyes, "wall": wall, "slope": slope}
+    walls = viewing._replace(**seen, largest=0.1 * coarse, smallest=0.015 * coarse, error=1e-4 / detail, spread=1.7)
+    faces.sample_primitives(street.primitives, walls, cloud)
     looks = looks_of(cloud, street.ground)
     return Node(gaussians_of(cloud, looks[TIMES_OF_DAY[0]]), looks)
 
 
-def _viewing(eyes: np.ndarray, detail: float) -> Viewing:
-    """Returns how a street is seen from eyes (eyes, 2) [m]."""
+def _viewing(eyes: np.ndarray, coarse: float) -> Viewing:
+    """Returns how the ground is seen from eyes (eyes, 2) [m]; ``coarse`` is a factor on the size of its patches."""
     low = eyes.min(axis=0) - TABLE_MARGIN
     columns, rows = (int(n) for n in np.ceil((eyes.max(axis=0) + TABLE_MARGIN - low) / TABLE_CELL))
     distance = np.empty((rows, columns), np.float32)
     _measure(eyes, low, TABLE_CELL, NEAREST, distance)
-    coarse = 1.0 / math.sqrt(detail)
-    eyes = np.column_stack((eyes, np.full(len(eyes), EYE_HEIGHT)))
-    return Viewing(distance, low, TABLE_CELL, TABLE_CELL, eyes, 0.16 * coarse, 0.012 * coarse, 3e-5 / detail, 1.5, LOGIT)
+    sizes = 0.16 * coarse, 0.012 * coarse, 3e-5 * coarse * coarse
+    return Viewing(distance, low, TABLE_CELL, TABLE_CELL, *everywhere(), *sizes, 1.5, LOGIT)
 
 
 def _every(path: np.ndarray, step: float) -> np.ndarray:
