@@ -177,13 +177,22 @@ def _backward(shot: _Shot, image: ImageGradients, parameters, gradients, v_scree
     )
     rows = np.empty(n, np.int32)
     used = find_rows(splats, rows)
-    flow, chunks = np.empty((used, FLOW)), -(-n // CHUNK)
+    flow, chunks = np.empty((used, FLOW), np.float32), -(-n // CHUNK)
     v_pose = np.empty((chunks, 3, 4))
     over(threads, lambda t: gather(used * t // threads, used * (t + 1) // threads, offsets, lists.entries, sums, flow))
     over(
         threads,
         lambda t: projection_backward(
-            chunks * t // threads, chunks * (t + 1) // threads, rows, flow, shot.camera, parameters, gradients, v_pose, v_screen
+            chunks * t // threads,
+            chunks * (t + 1) // threads,
+            rows,
+            flow,
+            splats.records,
+            shot.camera,
+            parameters,
+            gradients,
+            v_pose,
+            v_screen,
         ),
     )
     return v_pose.sum(0)

@@ -30,10 +30,13 @@ from worldengine_envs.rendering.cpu.blending_backward import (
     V_WW,
 )
 from worldengine_envs.rendering.cpu.harmonics_backward import color_backward
+from worldengine_envs.rendering.cpu.projection import BRIGHTEST
+from worldengine_envs.rendering.cpu.stages import BLUE, GREEN, RED
 from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 
 MIN_RATIO = 0.005**2  # of the determinants; the compensation is constant under it
 SHORTEST = 1e-12  # a quaternion is not taken for shorter: its gradient stays finite
+ZERO, LIMIT = np.float32(0.0), np.float32(BRIGHTEST)
 CHUNK = 256  # Gaussians whose gradients of the camera are added up first: sums do not depend on the number of threads
 
 
@@ -62,13 +65,14 @@ class Camera(NamedTuple):
 
 
 @kernel
-def projection_backward(first, last, rows, flow, camera, gaussians, gradients, v_pose, v_screen):
+def projection_backward(first, last, rows, flow, records, camera, gaussians, gradients, v_pose, v_screen):
     """Adds the gradients of chunks first to last - 1 of the Gaussians.
 
     Args:
         first, last: Numbers of chunks of ``CHUNK`` Gaussians.
-        rows: (N,) int32 row of each Gaussian in ``flow``, -1 if it is not drawn.
-        flow: (rows, FLOW) float64 gradients that came down from the image.
+        rows: (N,) int32 row of each Gaussian in ``flow`` and ``records``, -1 if it is not drawn.
+        flow: (rows, FLOW) float32 gradients that came down from the image.
+        records: (rows, FIELDS) float32 splats.
         camera: A ``Camera``.
         gaussians: ``Parameters``.
         gradients: ``Parameters`` of the same shapes, added to.
@@ -81,7 +85,7 @@ def projection_backward(first, last, rows, flow, camera, gaussians, gradients, v
         for g in range(chunk * CHUNK, min(chunk * CHUNK + CHUNK, len(rows))):
             if rows[g] < 0 or not _any(flow[rows[g]]):  # not drawn, or behind others
                 continue
-            _gaussian_backward(g, flow[rows[g]], camera, gaussians, gradients, v_pose[chunk], v_screen)
+            _gaussian_backward(g, flow[rows[g]], records[rows[g]], camera, gaussians, gradients, v_pose[chunk], v_screen)
 
 
 @inlined_kernel
@@ -93,7 +97,7 @@ def _any(values):
 
 
 @kernel
-def _gaussian_backward(g, flow, camera, gaussians, gradients, v_pose, v_screen):
+def _gaussian_backward(g, flow, record, camera, gaussians, gradients, v_pose, v_screen):
     """Adds the gradients of one Gaussian."""
     pose, mean, scales = camera.pose, gaussians.means[g], gaussians.scales[g]
     p0, p1, p2 = np.float64(mean[0]), np.float64(mean[1]), np.float64(mean[2])
@@ -140,7 +144,7 @@ def _gaussian_backward(g, flow, camera, gaussians, gradients, v_pose, v_screen):
     v_x = (v_mx * camera.fx - (v_jxz * jx if free_x else 0.0)) / z
     v_y = (v_my * camera.fy - (v_jyz * jy if free_y else 0.0)) / z
     v_z = flow[V_DEPTH] - (v_x * x + v_y * y) / z - (jx * (v_jx - at_x * v_jxz) + jy * (v_jy - at_y * v_jyz)) / z
-    w0, w1, w2 = _sight_backward(g, p0, p1, p2, flow, camera, gaussians, gradients, v_pose)
+    w0, w1, w2 = _sight_backward(g, p0, p1, p2, flow, record, camera, gaussians, gradients, v_pose)
     b0, b1, b2 = _turn_back(pose, v_x, v_y, v_z)
     out = gradients.means[g]
     out[0] += b0 + w0
@@ -163,8 +167,9 @@ def _ellipse_backward(f00, f01, f02, f10, f11, f12, flow, camera, logit):
     # sigma = (u^2 + w^2) / 2 with (u, w) = [[l, -l slope], [0, m]] offset
     c_yy = yy + camera.eps2d
     length, slope, m = math.sqrt(c_yy / blurred), xy / c_yy, 1.0 / math.sqrt(c_yy)
-    v_mx = length * flow[V_U]
-    v_my = m * flow[V_W] - slope * v_mx
+    v_s, v_u, v_w = np.float64(flow[V_S]), np.float64(flow[V_U]), np.float64(flow[V_W])
+    v_mx = length * v_u
+    v_my = m * v_w - slope * v_mx
     # gradient of the inverse covariance is E/2 with E = sum v_sigma (u, w)(u, w)^T in whitened axes; of cov -A^T E A / 2
     h_uu, h_uw, h_ww = length * length * flow[V_UU], length * m * flow[V_UW], m * m * flow[V_WW]
     g_xx = -0.5 * h_uu
@@ -172,23 +177,25 @@ def _ellipse_backward(f00, f01, f02, f10, f11, f12, flow, camera, logit):
     g_yy = -0.5 * (h_ww - 2.0 * slope * h_uw + slope * slope * h_uu)
     # d alpha / d log(opacity) = alpha = -d alpha / d sigma: -V_S is the gradient of log(opacity) and of log(compensation)
     if camera.antialiased and det > MIN_RATIO * blurred:
-        v_det = -flow[V_S] * 0.5 / det  # log(compensation) = (log(det) - log(blurred)) / 2
-        v_blurred = flow[V_S] * 0.5 / blurred
+        v_det = -v_s * 0.5 / det  # log(compensation) = (log(det) - log(blurred)) / 2
+        v_blurred = v_s * 0.5 / blurred
         g_xx += v_det * yy + v_blurred * c_yy
         g_yy += v_det * xx + v_blurred * (xx + camera.eps2d)
         g_xy -= (v_det + v_blurred) * xy
-    return g_xx, g_xy, g_yy, v_mx, v_my, -flow[V_S] / (1.0 + math.exp(np.float64(logit)))
+    return g_xx, g_xy, g_yy, v_mx, v_my, -v_s / (1.0 + math.exp(np.float64(logit)))
 
 
 @inlined_kernel
-def _sight_backward(g, p0, p1, p2, flow, camera, gaussians, gradients, v_pose):
+def _sight_backward(g, p0, p1, p2, flow, record, camera, gaussians, gradients, v_pose):
     """Adds the gradients of the colour; returns that of the mean through the direction of view."""
     pose = camera.pose
     c0, c1, c2 = _turn_back(pose, pose[0, 3], pose[1, 3], pose[2, 3])  # minus the camera's centre
     d0, d1, d2 = p0 + c0, p1 + c1, p2 + c2
     distance = math.sqrt(d0 * d0 + d1 * d1 + d2 * d2)
     d0, d1, d2 = d0 / distance, d1 / distance, d2 / distance
-    v0, v1, v2 = color_backward(gaussians.sh[g], flow[V_RED], flow[V_GREEN], flow[V_BLUE], d0, d1, d2, gradients.sh[g])
+    v_r, v_g, v_b = _free(flow[V_RED], record[RED]), _free(flow[V_GREEN], record[GREEN]), _free(flow[V_BLUE], record[BLUE])
+    x, y, z = np.float32(d0), np.float32(d1), np.float32(d2)
+    v0, v1, v2 = color_backward(gaussians.sh[g], v_r, v_g, v_b, x, y, z, gradients.sh[g])
     along = v0 * d0 + v1 * d1 + v2 * d2
     v0, v1, v2 = (v0 - along * d0) / distance, (v1 - along * d1) / distance, (v2 - along * d2) / distance
     for i in range(3):  # the direction is mean + R^T t
@@ -198,6 +205,12 @@ def _sight_backward(g, p0, p1, p2, flow, camera, gaussians, gradients, v_pose):
         v_pose[i, 2] += t * v2
         v_pose[i, 3] += pose[i, 0] * v0 + pose[i, 1] * v1 + pose[i, 2] * v2
     return v0, v1, v2
+
+
+@inlined_kernel
+def _free(v_channel, channel):
+    """Returns the gradient of a channel of the colour, none where the colour is clamped: at 0, or absurdly bright."""
+    return v_channel if ZERO < channel < LIMIT else ZERO
 
 
 @inlined_kernel
