@@ -8,8 +8,8 @@ from worldengine_envs.city.surfaces.parts import Parts
 from worldengine_envs.city.surfaces.textures import Texture
 
 BARK = (0.33, 0.26, 0.20)
-LEAVES = ((0.25, 0.42, 0.17), (0.31, 0.47, 0.19), (0.22, 0.37, 0.20), (0.40, 0.46, 0.18))
-HEDGE, PLANKS = (0.23, 0.37, 0.17), (0.50, 0.42, 0.33)
+LEAVES = ((0.31, 0.49, 0.22), (0.38, 0.53, 0.24), (0.28, 0.44, 0.25), (0.46, 0.53, 0.25))
+HEDGE, PLANKS = (0.28, 0.43, 0.21), (0.50, 0.42, 0.33)
 
 
 def tree(parts: Parts, at, height: float, crown: float, seed: int) -> None:

@@ -49,7 +49,7 @@ LIGHTS: dict[str, Light] = {
         zenith=(0.02, 0.03, 0.07),
         horizon=(0.10, 0.10, 0.15),
         is_dark=True,
-        lamp=(0.90, 0.75, 0.48),
+        lamp=(0.82, 0.69, 0.44),
     ),
 }
 

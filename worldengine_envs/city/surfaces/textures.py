@@ -163,7 +163,7 @@ def _facade(primitives, i, u, v, w, is_dark):
             warm = 0.75 + 0.25 * random3(np.int64(column), np.int64(row), seed)
             return 0.95 * warm, 0.80 * warm, 0.52 * warm, True
         tone = 0.85 + 0.3 * chance
-        return 0.30 * tone, 0.355 * tone, 0.41 * tone, False
+        return 0.37 * tone, 0.42 * tone, 0.47 * tone, False
     tone = 0.96 + 0.08 * noise2(along * width * 0.3, w * height * 0.15, seed)
     if row == 0.0 and shop:
         tone *= 0.8
