@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from worldengine_envs.rendering.cpu.blending_backward import (
+    FLOW,
     V_ABS_X,
     V_ABS_Y,
     V_BLUE,
@@ -31,12 +32,14 @@ from worldengine_envs.rendering.cpu.blending_backward import (
 )
 from worldengine_envs.rendering.cpu.harmonics_backward import color_backward
 from worldengine_envs.rendering.cpu.projection import BRIGHTEST
-from worldengine_envs.rendering.cpu.stages import BLUE, GREEN, RED
+from worldengine_envs.rendering.cpu.simd import prefetch
+from worldengine_envs.rendering.cpu.stages import BLUE, FIELDS, GREEN, RED
 from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 
 MIN_RATIO = 0.005**2  # of the determinants; the compensation is constant under it
 SHORTEST = 1e-12  # a quaternion is not taken for shorter: its gradient stays finite
 ZERO, LIMIT = np.float32(0.0), np.float32(BRIGHTEST)
+AHEAD, LINE = 12, 16  # Gaussians ahead of which memory is asked for, float32 of a cache line
 CHUNK = 256  # Gaussians whose gradients of the camera are added up first: sums do not depend on the number of threads
 
 
@@ -83,9 +86,22 @@ def projection_backward(first, last, rows, flow, records, camera, gaussians, gra
     for chunk in range(first, last):
         v_pose[chunk] = 0.0
         for g in range(chunk * CHUNK, min(chunk * CHUNK + CHUNK, len(rows))):
+            if g + AHEAD < len(rows) and rows[g + AHEAD] >= 0:
+                _ask_for(g + AHEAD, rows[g + AHEAD], flow, records, gaussians.sh, gradients.sh)
             if rows[g] < 0 or not _any(flow[rows[g]]):  # not drawn, or behind others
                 continue
             _gaussian_backward(g, flow[rows[g]], records[rows[g]], camera, gaussians, gradients, v_pose[chunk], v_screen)
+
+
+@inlined_kernel
+def _ask_for(g, row, flow, records, sh, v_sh):
+    """Asks the memory for what a Gaussian needs, a cache line at a time."""
+    prefetch(flow, row * FLOW)
+    prefetch(records, row * FIELDS)
+    stride = sh.shape[1] * 3
+    for k in range(0, stride, LINE):
+        prefetch(sh, g * stride + k)
+        prefetch(v_sh, g * stride + k)
 
 
 @inlined_kernel
