@@ -47,8 +47,8 @@ GRADED = 1e-4  # "contrast" of a patch with a smaller one
 LARGE = 6.0  # patches that are larger are not asked whether they are seen [m]
 FOOT = 0.3  # what starts lower has no rim at its foot [m]
 OVERLAP = 0.15  # of the usual overlap, across a change of colour and towards smaller patches
-SMALL = 0.02  # half the size of round things that are solid Gaussians, as an angle [rad]
-CURVED = 0.8  # most width of a patch on a round shape over the radius
+ROD, SMALL = 1.4, 2.0  # half the width of thin cylinders and ellipsoids that are solid Gaussians, in sizes of the smallest patches
+CURVED, ROUND = 0.8, 4.0  # most width of a patch on a round shape, over its radius and in sizes of the smallest patches
 SUNK = 1.4  # how far such patches sink in, over their sagitta
 
 
@@ -77,9 +77,9 @@ def _sample_primitives(primitives, viewing, cloud, work, spheres):
         m, shape = primitives[i].from_unit, primitives[i].shape
         distance = _distance(viewing, m[0, 3], m[1, 3], m[2, 3])
         a, b, c = column_length(m, 0), column_length(m, 1), column_length(m, 2)
-        if shape == CYLINDER and max(a, b) < SMALL * distance:
+        if shape == CYLINDER and max(a, b) < ROD * viewing.smallest * distance:
             _add_rod(primitives, i, viewing, cloud, work, c, distance)
-        elif shape == ELLIPSOID and max(a, b, c) < SMALL * distance:
+        elif shape == ELLIPSOID and max(a, b, c) < SMALL * viewing.smallest * distance:
             _add_solid(primitives, i, viewing, cloud, work, -1.0, 1.0, 1.0 / REACH)
         else:
             for chart in range(CHARTS):
@@ -298,9 +298,9 @@ def _decide(primitives, i, chart, viewing, work, patch, du, dv, distance, round_
     fine = viewing.smallest * distance
     if max(du, dv) > viewing.largest * distance:
         return axis, 0.5, 0.0, 0, 0
-    if primitives[i].shape == ELLIPSOID and max(du, dv) > round_limit:
+    if primitives[i].shape == ELLIPSOID and max(du, dv) > max(round_limit, ROUND * fine):
         return axis, 0.5, 0.0, 0, 0
-    if primitives[i].shape == CYLINDER and chart < 4 and du > round_limit:
+    if primitives[i].shape == CYLINDER and chart < 4 and du > max(round_limit, ROUND * fine):
         return 0, 0.5, 0.0, 0, 0
     if primitives[i].texture == PLAIN:
         nu = nv = 1

@@ -13,9 +13,9 @@ from worldengine_envs.city.surfaces.types import Ground
 from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 
 ROOT = 60.0  # side of the squares that the tree starts from [m]
-SIDE = 10  # samples along a side of a square
+SIDE = 8  # samples along a side of a square
 STACK = 64
-BINS = 24  # places at which bands may be cut
+BINS = 16  # places at which bands may be cut
 LEAST_SHARE = 0.04  # of a square's samples that a band needs
 BLUR = 0.06  # squared error along a cut, over squared contrast and the mean width of the bands
 ONE_SIDE, TWO_SIDES = 1.75, 1.45  # standard deviation across a band that ends at one cut, or two, over root mean square extent

@@ -10,7 +10,7 @@ import numpy as np
 from worldengine_envs.city.gaussians import faces
 from worldengine_envs.city.gaussians.cloud import add_patch, gaussians_of, new_cloud
 from worldengine_envs.city.gaussians.shading import looks_of
-from worldengine_envs.city.gaussians.viewing import Viewing, everywhere
+from worldengine_envs.city.gaussians.viewing import Viewing, coarseness, everywhere
 from worldengine_envs.city.surfaces.models import MODELS
 from worldengine_envs.city.surfaces.textures import soft_shadow
 from worldengine_envs.city.surfaces.types import TIMES_OF_DAY, Model
@@ -18,7 +18,7 @@ from worldengine_envs.rendering.scene import Node
 from worldengine_envs.simulation.kernels import kernel
 
 LOGIT = 5.0
-SEEN_FROM = 8.0  # distance for which models are made [m]
+SEEN_FROM, SEEN_FROM_SMALL, SMALL = 8.0, 4.0, 2.5  # distance for which models are made, and those smaller than SMALL [m]
 SHADOW_STEP = 0.5  # between the Gaussians of a shadow [m]
 SHADOW_REACH = 1.35  # of a shadow's length and width over the box's
 SHADOW_SPREAD = 0.55  # standard deviation of its Gaussians over the step between them
@@ -38,9 +38,11 @@ def model_gaussians(index: int, detail: float = 1.0) -> Node:
 
 def sample_model(model: Model, detail: float) -> Node:
     """Returns the Gaussians of a model."""
-    coarse = 1.0 / math.sqrt(detail)
-    table = np.full((1, 1), SEEN_FROM, np.float32)
-    viewing = Viewing(table, np.zeros(2), 1.0, 0.0, *everywhere(), 0.05 * coarse, 0.012 * coarse, 2e-6 / detail, 1.9, LOGIT)
+    coarse = coarseness(detail)
+    table = np.full((1, 1), SEEN_FROM if max(model.size) > SMALL else SEEN_FROM_SMALL, np.float32)
+    viewing = Viewing(
+        table, np.zeros(2), 1.0, 0.0, *everywhere(), 0.05 * coarse, 0.008 * coarse, 5e-6 * coarse * coarse, 1.6, LOGIT
+    )
     cloud = new_cloud(1 << 15)
     faces.sample_primitives(model.primitives, viewing, cloud)
     if model.shadow > 0.0:

@@ -10,7 +10,7 @@ from worldengine_envs.city.gaussians import faces, ground
 from worldengine_envs.city.gaussians.cloud import gaussians_of, new_cloud
 from worldengine_envs.city.gaussians.shading import looks_of
 from worldengine_envs.city.gaussians.sky import sample_sky
-from worldengine_envs.city.gaussians.viewing import SECTORS, WALLS, Viewing, everywhere, find_walls
+from worldengine_envs.city.gaussians.viewing import SECTORS, WALLS, Viewing, coarseness, everywhere, find_walls
 from worldengine_envs.city.surfaces.types import TIMES_OF_DAY, Street
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.scene import BACKGROUND, SKY, GaussianScene, Node
@@ -75,14 +75,14 @@ def sample_street(street: Street, near: np.ndarray, all_eyes: np.ndarray, detail
         all_eyes: (m, 2) x, y [m] of all places from where it is seen.
         detail: As of ``make_scene``.
     """
-    cloud, coarse = new_cloud(), 1.0 / math.sqrt(detail)
+    cloud, coarse = new_cloud(), coarseness(detail)
     viewing = _viewing(near, coarse)
     ground.sample_whole_ground(street.ground, viewing, near.min(axis=0) - FARTHEST, near.max(axis=0) + FARTHEST, cloud)
     shape = (len(all_eyes), SECTORS, WALLS)
     wall, slope = np.empty(shape, np.float32), np.empty(shape, np.float32)
     find_walls(street.primitives, all_eyes, wall, slope)
     seen = {"eyes": all_eyes, "wall": wall, "slope": slope}
-    walls = viewing._replace(**seen, largest=0.1 * coarse, smallest=0.015 * coarse, error=1e-4 / detail, spread=1.7)
+    walls = viewing._replace(**seen, largest=0.1 * coarse, smallest=0.015 * coarse, error=1e-4 * coarse * coarse, spread=1.7)
     faces.sample_primitives(street.primitives, walls, cloud)
     looks = looks_of(cloud, street.ground)
     return Node(gaussians_of(cloud, looks[TIMES_OF_DAY[0]]), looks)

@@ -9,6 +9,7 @@ from functools import lru_cache
 import numpy as np
 
 from worldengine_envs.city.gaussians.cloud import add_patch, gaussians_of, new_cloud
+from worldengine_envs.city.gaussians.viewing import coarseness
 from worldengine_envs.city.surfaces.light import LIGHTS
 from worldengine_envs.city.surfaces.textures import sky_color
 from worldengine_envs.rendering.gaussians import sh_from_rgb
@@ -88,7 +89,7 @@ def _color_sky(patches, n, light, rgb):
 def _dome(detail: float, logit: float) -> Node:
     """Returns the sky around 0, 0; it is the same over every street."""
     cloud, patches = new_cloud(1 << 16), np.empty((1 << 16, 4))
-    _split_sky(LIGHTS["day"], ERROR / detail, logit, cloud, patches, np.empty((STACK, 4)))
+    _split_sky(LIGHTS["day"], ERROR * coarseness(detail) ** 2, logit, cloud, patches, np.empty((STACK, 4)))
     n = int(cloud.count[0])
     looks = {}
     for name, light in LIGHTS.items():

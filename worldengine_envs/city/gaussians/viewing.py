@@ -34,6 +34,11 @@ class Viewing(NamedTuple):
     logit: float  # of the opacity
 
 
+def coarseness(detail: float) -> float:
+    """Returns the factor on angles that patches may have; with it the number of Gaussians is about in proportion to ``detail``."""
+    return detail**-0.75
+
+
 def everywhere() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Returns ``eyes``, ``wall`` and ``slope`` of what is seen from everywhere."""
     nothing = np.empty((0, SECTORS, WALLS), np.float32)
