@@ -1,6 +1,5 @@
 """Camera observations: cameras look from where they are mounted, and see who is in the world, where they are, and nobody else."""
 
-import gc
 import subprocess
 import sys
 import warnings
@@ -245,7 +244,6 @@ def test_scenery_that_nobody_needs_makes_room(recorder):
             part = recorder.parts[int(envs.batch.cameras.stage.scenery[w, 0])]
             np.testing.assert_array_equal(part.means, scenes[int(name[1])].nodes["background"].gaussians.means)
     del envs
-    gc.collect()
     assert all(scenery.users == 0 for scenery in shelf._scenery.values())
 
 

@@ -27,7 +27,7 @@ class Cameras:
     """
 
     def __init__(self, settings: CameraSettings, batch, on_device: bool = False):
-        self.settings, self.batch = settings, batch
+        self.settings, self.batch = settings, weakref.proxy(batch)  # the batch holds its cameras: both go at once
         self.assets = shared_assets(settings.renderer, settings.device)
         self.on_device = on_device and self.assets.renderer.device != "cpu"
         worlds, self.names = batch.num_worlds, settings.camera_names(batch.selection)
