@@ -11,7 +11,7 @@ from PIL import Image
 from worldengine_envs.errors import DataError
 
 FORMATS = (".mp4", ".gif")
-COLORS = 96  # of a GIF
+COLORS = 256  # of a GIF
 
 
 def check_video_file(path: Path) -> None:
