@@ -162,6 +162,16 @@ def test_backward_twice_and_after_other_frames():
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+def test_parameters_that_changed_since():
+    """As with torch's own functions: no gradients at parameters that the images were not made of."""
+    parameters = leaves(random_gaussians(49, 30, 1), 1, torch.float32)
+    loss = see(parameters, RenderSettings()).rgb.sum()
+    with torch.no_grad():
+        parameters[0] += 1.0
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
 def test_descends_to_a_picture():
     """Gaussians that are moved by their gradients come to look like others."""
     target = see(leaves(random_gaussians(45, 40, 0, depth=(3.0, 8.0), size=(-1.5, -0.5)), 2, torch.float32), RenderSettings())

@@ -8,13 +8,16 @@ import numpy as np
 import torch
 
 from worldengine_envs.errors import DataError
+from worldengine_envs.rendering.cpu.blending import blend
 from worldengine_envs.rendering.cpu.blending_backward import FLOW, WORK, ImageGradients, blending_backward, find_rows, gather
+from worldengine_envs.rendering.cpu.projection import project
 from worldengine_envs.rendering.cpu.projection_backward import CHUNK, Camera, Parameters, projection_backward
 from worldengine_envs.rendering.cpu.rasteriser import Rasteriser, make_canvas, make_view, over, place
 from worldengine_envs.rendering.cpu.stages import REACH_X, REACH_Y
 from worldengine_envs.rendering.cpu.store import Part, pack
 from worldengine_envs.rendering.frames import EVERYWHERE, RenderSettings
 from worldengine_envs.rendering.gaussians import Gaussians
+from worldengine_envs.simulation.kernels import announce_compiling
 from worldengine_envs.simulation.threads import num_threads
 
 
@@ -77,6 +80,7 @@ def rasterise(
     tensors = {"means": means, "quats": quats, "scales": scales, "opacities": opacities, "sh": sh}
     tensors |= {"world_to_camera": world_to_camera, "intrinsics": intrinsics}
     _check(tensors)
+    announce_compiling((project, blend, blending_backward, projection_backward), "the differentiable rasteriser")
     images = _Rasterise.apply(*tensors.values(), width, height, settings or RenderSettings(), statistics)
     return Rendering(*images)
 
@@ -90,7 +94,7 @@ def _check(tensors: dict[str, torch.Tensor]) -> None:
         if tuple(tensor.shape) != shapes[name] or (name == "sh" and coefficients not in (1, 4, 9, 16)):
             raise DataError(f"has the shape {tuple(tensor.shape)}, not {shapes[name]}", field=name)
         if tensor.device.type != "cpu":
-            raise DataError(f"is on {tensor.device}", field=name, remedy="Use gsplat's rasterization for tensors on a GPU")
+            raise DataError(f"is on {tensor.device}", field=name, remedy="Use gsplat_renderer.rasterise on a GPU")
 
 
 class _Shot(NamedTuple):
@@ -112,22 +116,21 @@ class _Rasterise(torch.autograd.Function):
         images = np.empty((*shape, 3), np.float32), np.empty(shape, np.float32), np.empty(shape, np.float32)
         shots = [_shoot(part, *camera, width, height, settings) for camera in zip(poses, lenses, *images, strict=True)]
         if statistics is not None:
-            reach = (
-                np.stack([_reach(shot, len(gaussians)) for shot in shots]) if shots else np.zeros((0, len(gaussians)), np.float32)
-            )
-            statistics.reach = torch.from_numpy(reach)
-        ctx.gaussians, ctx.shots, ctx.settings, ctx.statistics = gaussians, shots, settings, statistics
+            statistics.reach = torch.zeros(len(shots), len(gaussians))
+            for c, shot in enumerate(shots):
+                statistics.reach[c] = torch.from_numpy(_reach(shot, len(gaussians)))
+        ctx.save_for_backward(means, quats, scales, opacities, sh)
+        ctx.shots, ctx.settings, ctx.statistics = shots, settings, statistics
         ctx.dtypes = [tensor.dtype for tensor in (means, quats, scales, opacities, sh, world_to_camera)]
         return tuple(torch.from_numpy(image) for image in images)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, v_rgb, v_alpha, v_depth):
-        g, cameras = ctx.gaussians, len(ctx.shots)
-        parameters = Parameters(g.means, g.quats, g.scales, g.opacities, g.sh)
+        parameters, cameras = Parameters(*(_numpy(tensor) for tensor in ctx.saved_tensors)), len(ctx.shots)
         gradients = Parameters(*(np.zeros_like(array) for array in parameters))
         v_poses = np.zeros((cameras, 4, 4))
-        v_screen = np.zeros((cameras, len(g) if ctx.statistics is not None else 0, 4), np.float32)
+        v_screen = np.zeros((cameras, len(parameters.means) if ctx.statistics is not None else 0, 4), np.float32)
         background = np.array(ctx.settings.background, np.float32)
         for c, shot in enumerate(ctx.shots):
             v_images = (np.ascontiguousarray(v[c].numpy()) for v in (v_rgb, v_alpha, v_depth))
