@@ -138,6 +138,15 @@ def test_own_assets_come_first_and_borrowed_ones_are_counted(recorder):
     np.testing.assert_allclose(seen[2]["scale"] * (4.0, 1.8, 1.5), SIZES[AgentType.VEHICLE])
 
 
+def test_tracks_that_never_are(recorder):
+    scenario = straight_scenario([Agent(22.0, 0.0), Agent(30.0, 0.0, first=10**5, last=-(10**5))])
+    assert not scenario.tracks.size[2].any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        DrivingEnv(seen_pack([scenario]), **CAMERA).reset(seed=0)
+    assert instances(recorder.calls[-1]).keys() == {1}
+
+
 @pytest.mark.parametrize("kind", ["control", "anchor"])
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 def test_a_batch_sees_what_single_environments_see(recorder, kind, mode):

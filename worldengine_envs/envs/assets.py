@@ -19,6 +19,7 @@ from worldengine_envs.scenario.types import AgentType, LightState, Scenario
 from worldengine_envs.simulation.threads import num_threads
 
 MAX_BYTES = 2**31  # of scenery that a renderer keeps; beyond, what was not on stage for longest goes
+LEAST_M = 0.01  # sides of boxes; a track that is never valid has no size
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,7 @@ class Assets:
         from worldengine_envs.city.surfaces.models import choose
 
         tracks, agents = scenario.tracks, len(scenario.tracks)
-        sizes = typical_sizes(scenario)
+        sizes = np.maximum(typical_sizes(scenario), LEAST_M)
         part, per_size = np.zeros(agents, np.int32), np.ones((agents, 3))
         borrowed = np.zeros(agents, np.bool_)
         for a, token in enumerate(tracks.tokens):
@@ -171,8 +172,6 @@ class Assets:
                 part[a], size = self._model(model, detail, scenery.appearance)
                 borrowed[a] = True
             per_size[a] = 1.0 / np.array(size)
-            if sizes[a, 2] <= 0.0:
-                sizes[a, 2] = size[2]  # a log without heights
         return Cast(scenario, part, per_size, sizes[:, 2], borrowed, *self._lights(scenario, scenery, detail))
 
     def _lights(self, scenario: Scenario, scenery: Scenery, detail: float) -> tuple[np.ndarray, float, np.ndarray]:
@@ -209,7 +208,7 @@ def shared_assets(renderer: str, device: str | None, settings: RenderSettings | 
     """Returns the assets of a renderer: one for each choice of renderer, device and settings while an environment holds it.
 
     Raises:
-        DataError: There is no such renderer, or it cannot be used here.
+        RendererError: There is no such renderer, or it cannot be used here.
     """
     from worldengine_envs.rendering.renderer import make_renderer
 
