@@ -13,6 +13,7 @@ from gymnasium.utils.env_checker import check_env
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 from parallel_worlds import city
 from test_envs_vector import actions_for, same
+from test_live_recordings import SOURCES, windows
 
 from worldengine_envs.city.surfaces.light import time_of_day
 from worldengine_envs.city.surfaces.models import LIGHT_ROWS, MODELS
@@ -22,6 +23,7 @@ from worldengine_envs.envs.selection import MemoryPack
 from worldengine_envs.envs.vector_env import DrivingVectorEnv
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.cameras import RIGS, pinhole_rig
+from worldengine_envs.scenario.recipes import make_scene
 from worldengine_envs.scenario.types import AgentType, LightState
 
 CAMERA = {"observation": "camera", "renderer": "cpu"}
@@ -428,3 +430,15 @@ def test_films_show_what_cameras_see_every_tenth_of_a_second(recorder):
             np.testing.assert_allclose(what["translation"], box(WORLDS[0], a, step)[0], atol=1e-6)
         x = box(WORLDS[0], 0, step)[0][0] - WORLDS[0].ego.rear_axle_to_center
         np.testing.assert_allclose(project(frames, 0, np.array([x + 30.0, 0.0, 1.55])), (424.0, 240.0), atol=1e-6)
+
+
+@pytest.mark.parametrize(("reader", "folder"), SOURCES)
+def test_recordings_are_seen_dressed(shared, reader, folder):
+    window = windows(shared, reader, folder, 1)[0]
+    dressed = replace(make_scene("city", window, 0.3), name="dressed")
+    env = DrivingEnv(seen_pack([window], dressed), image_history=2, action="anchor", **CAMERA)
+    observation, info = env.reset(seed=0)
+    assert info["borrowed_assets"] == len(window.tracks) - 1
+    for _ in range(2):
+        assert observation["CAM_F0"].shape == (72, 128, 6) and observation["CAM_F0"].std() > 5
+        observation, *_ = env.step(env.action_space.sample())
