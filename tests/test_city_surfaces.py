@@ -14,6 +14,7 @@ from worldengine_envs.city.surfaces.parts import half_extents
 from worldengine_envs.city.surfaces.street import make_street_surfaces
 from worldengine_envs.city.surfaces.textures import ground_color, lamp_light, shade, sky_color, soft_shadow, surface_color
 from worldengine_envs.city.surfaces.types import TIMES_OF_DAY, Glow, Shape
+from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import AgentType, MapLayer
 from worldengine_envs.sources.scenarionet import read_scenarionet
 
@@ -186,6 +187,41 @@ def test_streets_of_recordings(shared, name):
         assert bottom > 2.2 or not road.intersects(outline.buffer(-0.05))
     on_road = [brightness(street.ground, x, y) for x, y in street.path[::5]]
     assert 0.2 < np.median(on_road) < 0.5
+    tracks, places = scenario.tracks, signal_places(scenario, street.ground)
+    for x, y, _ in places[np.isfinite(places[:, 0])]:
+        dx, dy = x - tracks.state[..., 0], y - tracks.state[..., 1]
+        cos, sin = np.cos(tracks.state[..., 2]), np.sin(tracks.state[..., 2])
+        inside = (abs(dx * cos + dy * sin) < 0.5 * tracks.size[..., 0]) & (abs(dy * cos - dx * sin) < 0.5 * tracks.size[..., 1])
+        assert not road.contains(shapely.Point(x, y))
+        assert not (inside & tracks.valid).any()
+
+
+def test_any_number_of_a_map_gives_a_street(monkeypatch):
+    """Seeds are sums; textures keep 32 bits of them."""
+    monkeypatch.setattr("worldengine_envs.city.surfaces.street.map_seed", lambda vector_map: 2**32 - 5)
+    assert len(make_street_surfaces(make_scenario("work_zone", 1)).primitives) > 50
+
+
+def moved(scenario, first, last):
+    """The scenario with its tracks somewhere else: all steps moved by x = y = ``first``, the ego's last one by ``last`` [m]."""
+    tracks, route = scenario.tracks, scenario.route
+    state = tracks.state.copy()
+    state[..., :2] += first * tracks.valid[..., None]
+    state[0, -1, :2] += last - first
+    route = dataclasses.replace(route, centerline=route.centerline + np.array([first, first, 0.0]))
+    return dataclasses.replace(scenario, tracks=dataclasses.replace(tracks, state=state), route=route)
+
+
+def test_far_from_all_roads_there_is_but_grass(streets):
+    street = make_street_surfaces(moved(streets["work_zone", 1][0], 3000.0, 3000.0))
+    assert not len(street.primitives)
+    assert np.ptp(street.ground.area) == 0
+    assert np.isfinite([ground_color(street.ground, x, y) for x, y in street.path[::10]]).all()
+
+
+def test_a_path_that_is_too_long_is_refused_before_anything_is_made(streets):
+    with pytest.raises(DataError, match="too large"):
+        make_street_surfaces(moved(streets["work_zone", 1][0], 0.0, 90_000.0))
 
 
 def test_models_fill_their_boxes():

@@ -10,6 +10,7 @@ import numpy as np
 from worldengine_envs.city.surfaces import fields, lanes, markings
 from worldengine_envs.city.surfaces.textures import Area
 from worldengine_envs.city.surfaces.types import Ground
+from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import MapLayer, Scenario, VectorMap
 
 CELL, BIN = 0.5, 4.0  # of the area map and of the bins of stripes [m]
@@ -17,6 +18,7 @@ MARGIN = 110.0  # of the map around where cameras will be [m]
 REACH = 12.0  # from the road, how far its distance is known [m]
 RIM = 1.5  # from the edge, how far the distance is known on the road [m]
 DRIVABLE = (MapLayer.DRIVABLE_AREA, MapLayer.ROADBLOCK, MapLayer.INTERSECTION, MapLayer.CARPARK_AREA)  # as in the scores
+MAX_CELLS = 2**25  # of the map: 2.9 km square, about 0.9 GB while it is made
 DENSE_PERCENT = 65  # of maps have closed rows of houses; the others have gardens
 
 
@@ -59,21 +61,28 @@ def _rings(vector_map: VectorMap, chosen: np.ndarray) -> tuple[np.ndarray, np.nd
     return np.concatenate(rings), np.concatenate(([0], np.cumsum([len(ring) for ring in rings])))
 
 
-def _near(vector_map: VectorMap, low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Returns (polygons,) bool whether the bounds of a polygon touch a box."""
-    starts = vector_map.polygon_offsets[:-1]
-    least = np.minimum.reduceat(vector_map.polygon_xy, starts, axis=0)
-    most = np.maximum.reduceat(vector_map.polygon_xy, starts, axis=0)
-    return (least < high).all(1) & (most > low).all(1)
+def _bounds(xy: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """Returns (rings, 4) lowest x, y, highest x, y [m] of rings, flat vertices and offsets."""
+    if len(offsets) == 1:
+        return np.empty((0, 4))
+    return np.hstack([bound.reduceat(xy, offsets[:-1], axis=0) for bound in (np.minimum, np.maximum)])
 
 
 def make_road(scenario: Scenario, path: np.ndarray) -> Road:
-    """Returns the cells around a path (points, 2) [m]: which are road, and how far the others are from it."""
+    """Returns the cells around a path (points, 2) [m]: which are road, and how far the others are from it.
+
+    Raises:
+        DataError: The path goes so far that there were too many cells.
+    """
     m = scenario.vector_map
     origin = np.floor((path.min(0) - MARGIN) / BIN) * BIN
     bins = np.ceil((path.max(0) + MARGIN - origin) / BIN).astype(int)
     columns, rows = (bins * round(BIN / CELL)).tolist()
-    near = _near(m, origin - REACH, origin + bins * BIN + REACH)
+    if rows * columns > MAX_CELLS:
+        problem = f"the ego's path needs a map of {columns * CELL:.0f} x {rows * CELL:.0f} m, too large for a street"
+        raise DataError(problem, scenario=scenario.id, field="tracks.state", remedy="Cut the recording into shorter ones")
+    bounds = _bounds(m.polygon_xy, m.polygon_offsets)
+    near = (bounds[:, :2] < origin + bins * BIN + REACH).all(1) & (bounds[:, 2:] > origin - REACH).all(1)
     layer = m.polygon_layer
     drivable = np.flatnonzero(np.isin(layer, DRIVABLE) & near)
     if not len(drivable):  # a map that has but lanes
@@ -87,8 +96,7 @@ def make_road(scenario: Scenario, path: np.ndarray) -> Road:
     fields.edge_distance(edge, origin, CELL, xy, offsets, REACH)
     fields.fill(area, origin, CELL, xy, offsets, order[layer[drivable]])
     rim = np.full((rows, columns), RIM, np.float32)
-    bounds = np.array([(*ring.min(0), *ring.max(0)) for ring in np.split(xy, offsets[1:-1])]).reshape(-1, 4)
-    fields.rim_distance(rim, origin, CELL, xy, offsets, bounds, RIM)
+    fields.rim_distance(rim, origin, CELL, xy, offsets, bounds[drivable], RIM)
     np.negative(rim, out=edge, where=area >= Area.ROAD)
     return Road(origin, CELL, area, edge, near)
 
@@ -105,8 +113,8 @@ def make_ground(scenario: Scenario, road: Road) -> tuple[Ground, lanes.LaneSampl
     """Returns the ground of a road, without lamps and shadows, and its lanes metre by metre."""
     m, (origin, _, area, edge, near) = scenario.vector_map, road
     rows_of_lanes = lane_rows(m, near)
-    lane_at = np.full(area.shape, -1, np.int16)
-    fields.fill(lane_at, origin, CELL, *_rings(m, m.lane_polygon[rows_of_lanes]), rows_of_lanes.astype(np.int16))
+    lane_at = np.full(area.shape, -1, np.int32)
+    fields.fill(lane_at, origin, CELL, *_rings(m, m.lane_polygon[rows_of_lanes]), rows_of_lanes)
     samples = lanes.sample_lanes(rows_of_lanes, m, edge, lane_at, origin, CELL)
     rows, columns = (round(n * CELL / BIN) for n in area.shape)
     stripes, colors = markings.paint(scenario, samples, np.stack((origin, origin + BIN * np.array((columns, rows)))), map_seed(m))

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import VectorMap
 from worldengine_envs.simulation.kernels import kernel
 
@@ -16,6 +17,7 @@ PROBE = 0.6  # beyond a border, where what lies there is looked up [m]
 KERB_REACH = 9.0  # from a border to the kerb, parking strips between them [m]
 CROSSING = 0.3  # sine of the angle from which on connectors cross
 TURN = 0.5  # that a connector bends to both sides together if it is like a lane, at most [rad]
+MAX_SAMPLES = 2**22  # 4000 km of lanes
 NOTHING, NO_KERB = -1, -1.0
 
 
@@ -130,14 +132,19 @@ def sample_lanes(rows: np.ndarray, m: VectorMap, edge: np.ndarray, lane_at: np.n
         rows: (lanes,) int32 lanes.
         m: The map.
         edge: (rows, columns) distance of cells from the road's edge [m].
-        lane_at: (rows, columns) int16 lane of a cell, -1 = none.
+        lane_at: (rows, columns) int32 lane of a cell, -1 = none.
         origin, cell: Of the grid [m].
+
+    Raises:
+        DataError: The lanes are longer than those of any place.
     """
     lengths = np.append(np.hypot(*np.diff(m.centerline, axis=0).T), 0.0)
     points = np.diff(m.centerline_offsets)
     ends = np.cumsum(np.append(0.0, lengths))
     way = ends[m.centerline_offsets[1:] - 1] - ends[m.centerline_offsets[:-1]]
     n = int(np.sum(np.ceil(way[rows] / STEP) + points[rows])) + 2
+    if n > MAX_SAMPLES:
+        raise DataError(f"{way[rows].sum() / 1000:.0f} km of lanes around the ego's path", field="vector_map.centerline")
     out = LaneSamples(
         np.empty(n, np.int32), np.empty(n), np.empty((n, 4)), np.empty((n, 2)), np.empty((n, 2), np.int32), np.empty((n, 2))
     )

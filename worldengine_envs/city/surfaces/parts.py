@@ -76,7 +76,7 @@ class Parts:
             return primitives
         shapes, textures, when, seeds, maps, colors = zip(*self._rows, strict=True)
         primitives["shape"], primitives["texture"], primitives["glow_when"] = shapes, textures, when
-        primitives["seed"] = seeds
+        primitives["seed"] = np.array(seeds, np.uint64) % 2**32
         maps, colors = np.array(maps), np.array(colors, np.float32)
         linear, offset = maps[:, :9].reshape(-1, 3, 3), maps[:, 9:]
         back = np.linalg.inv(linear)

@@ -159,8 +159,11 @@ def add_towers(site: Site, line: KerbLine, rng: Random) -> None:
 def fill_gaps(site: Site, samples: LaneSamples, path: np.ndarray, seed: int, dense: bool) -> None:
     """Puts houses and trees on what has stayed empty near the path: corners, islands, the ends of streets.
 
-    Tries the points of two lattices; what comes where depends on the point and the seed alone.
+    Tries the points of two lattices; what comes where depends on the point and the seed alone. Houses are turned as the nearest
+    lane is; where there is no lane, nothing is built.
     """
+    if not len(samples.lane):
+        return
     kinds = ((BLOCK_PITCH, _add_block) if dense else (HOUSE_PITCH, _add_house), (TREE_PITCH, _add_tree))
     for pitch, add in kinds:
         low, high = (np.floor(f / pitch).astype(int) for f in (path.min(0) - NEAR_PATH, path.max(0) + NEAR_PATH))
