@@ -36,7 +36,7 @@ from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 NEVER, ALWAYS = int(Glow.NEVER), int(Glow.ALWAYS)
 PLAIN, FACADE = int(Texture.PLAIN), int(Texture.FACADE)
 CHARTS = charts.CHARTS
-SIDE = 8  # most samples along one side of a patch
+SIDE = 6  # most samples along one side of a patch
 CHANNELS = 7  # albedo (3), colour where it shines in the dark (3), share that shines
 STACK, NEAR = 128, 64
 REACH = 1.3  # standard deviations from a Gaussian's centre to where it seems to end
@@ -46,7 +46,7 @@ RINGS = 4  # of strips, each twice as wide as the one around it
 GRADED = 1e-4  # "contrast" of a patch with a smaller one
 LARGE = 6.0  # patches that are larger are not asked whether they are seen [m]
 FOOT = 0.3  # what starts lower has no rim at its foot [m]
-OVERLAP = 0.15  # of the usual overlap, across a change of colour and towards smaller patches
+OVERLAP, TOWARDS_RIM = 0.15, 0.5  # of the usual overlap, across a change of colour and towards smaller patches
 ROD, SMALL = 1.4, 2.0  # half the width of thin cylinders and ellipsoids that are solid Gaussians, in sizes of the smallest patches
 CURVED, ROUND = 0.8, 4.0  # most width of a patch on a round shape, over its radius and in sizes of the smallest patches
 SUNK = 1.4  # how far such patches sink in, over their sagitta
@@ -64,11 +64,12 @@ class Work(NamedTuple):
 def sample_primitives(primitives: np.ndarray, viewing: Viewing, cloud: Cloud) -> None:
     """Adds the Gaussians of primitives (n,) PRIMITIVE to a cloud."""
     work = Work(np.empty((SIDE, SIDE, CHANNELS)), np.empty((SIDE + 1, 6)), np.empty((STACK, 8)), np.empty(NEAR, np.int64))
-    _sample_primitives(primitives, viewing, cloud, work, np.empty((len(primitives), 4)))
+    sample_all(primitives, viewing, cloud, work, np.empty((len(primitives), 4)))
 
 
 @kernel
-def _sample_primitives(primitives, viewing, cloud, work, spheres):
+def sample_all(primitives, viewing, cloud, work, spheres):
+    """As ``sample_primitives``, with memory to work on: a ``Work``, and ``spheres`` (n, 4) float64 for bounding spheres."""
     for i in range(len(primitives)):
         m = primitives[i].from_unit
         spheres[i, 0], spheres[i, 1], spheres[i, 2], spheres[i, 3] = m[0, 3], m[1, 3], m[2, 3], bounding_radius(m)
@@ -376,7 +377,7 @@ def _narrowed(low, high, spread, at_low, at_high):
 @inlined_kernel
 def _overlap(contrast, is_rim):
     """Returns the share of the usual overlap at a side."""
-    return 0.0 if is_rim else OVERLAP if contrast > 0.5 * GRADED else 1.0
+    return 0.0 if is_rim else OVERLAP if contrast > 2.0 * GRADED else TOWARDS_RIM if contrast > 0.5 * GRADED else 1.0
 
 
 @inlined_kernel

@@ -28,11 +28,11 @@ def sample_whole_ground(ground: Ground, viewing: Viewing, low: np.ndarray, high:
     """Adds the Gaussians of the ground of a street to a cloud, from x, y ``low`` to at least ``high`` [m]."""
     columns, rows = (int(n) for n in np.ceil((high - low) / ROOT))
     work = np.empty((SIDE, SIDE, 3)), np.empty((BINS + 1, 4)), np.empty((STACK, 4))
-    _sample_ground(ground, viewing, low[0], low[1], columns, rows, cloud, *work)
+    sample_squares(ground, viewing, low[0], low[1], columns, rows, cloud, *work)
 
 
 @kernel
-def _sample_ground(ground, viewing, low_x, low_y, columns, rows, cloud, samples, bins, stack):
+def sample_squares(ground, viewing, low_x, low_y, columns, rows, cloud, samples, bins, stack):
     """Adds the Gaussians of the ground in ``columns`` x ``rows`` squares of ROOT metres from a corner.
 
     Args:

@@ -15,7 +15,7 @@ from worldengine_envs.city.surfaces.types import TIMES_OF_DAY, Street
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.scene import BACKGROUND, SKY, GaussianScene, Node
 from worldengine_envs.scenario.types import Scenario
-from worldengine_envs.simulation.kernels import kernel
+from worldengine_envs.simulation.kernels import announce_compiling, kernel
 
 LOGIT = 5.0  # of the opacity of every Gaussian of a surface
 NEAREST = 6.0  # what is nearer to the path is seen from this distance at the least [m]
@@ -24,7 +24,7 @@ EYE_STEP = 5.0  # between eyes along the path [m]
 LANE_STEP = 12.0  # between eyes on other lanes [m]
 AHEAD = 50.0  # eyes are so near to where the ego drives in the log [m]
 FARTHEST = 768.0  # the ground ends so far beyond the path [m]
-MOST_DETAIL = 10.0
+MOST_DETAIL = 4.0
 
 
 def make_scene(scenario: Scenario, detail: float = 1.0) -> GaussianScene:
@@ -37,12 +37,13 @@ def make_scene(scenario: Scenario, detail: float = 1.0) -> GaussianScene:
         detail: 1 for pictures of about 320 pixels across; the number of Gaussians grows about in proportion.
 
     Raises:
-        DataError: ``detail`` is not in (0, 10].
+        DataError: ``detail`` is not in (0, 4].
     """
     from worldengine_envs.city.surfaces.street import make_street_surfaces
 
     if not 0.0 < detail <= MOST_DETAIL:
         raise DataError(f"{detail!r} is not in (0, {MOST_DETAIL:g}]", scenario=scenario.id, field="detail")
+    announce_compiling((ground.sample_squares, faces.sample_all), "the maker of scenes")
     street = make_street_surfaces(scenario)
     near, all_eyes = _eyes(scenario, street.path)
     x, y = near.mean(axis=0)
@@ -82,8 +83,10 @@ def sample_street(street: Street, near: np.ndarray, all_eyes: np.ndarray, detail
     wall, slope = np.empty(shape, np.float32), np.empty(shape, np.float32)
     find_walls(street.primitives, all_eyes, wall, slope)
     seen = {"eyes": all_eyes, "wall": wall, "slope": slope}
-    walls = viewing._replace(**seen, largest=0.1 * coarse, smallest=0.015 * coarse, error=1e-4 * coarse * coarse, spread=1.7)
+    walls = viewing._replace(**seen, largest=0.1 * coarse, smallest=0.015 * coarse, error=1e-4 * coarse * coarse, spread=1.8)
     faces.sample_primitives(street.primitives, walls, cloud)
+    if cloud.count[0] == len(cloud.means):
+        raise DataError(f"needs more than {len(cloud.means)} Gaussians", field="detail", remedy="Ask for less detail")
     looks = looks_of(cloud, street.ground)
     return Node(gaussians_of(cloud, looks[TIMES_OF_DAY[0]]), looks)
 
@@ -94,7 +97,7 @@ def _viewing(eyes: np.ndarray, coarse: float) -> Viewing:
     columns, rows = (int(n) for n in np.ceil((eyes.max(axis=0) + TABLE_MARGIN - low) / TABLE_CELL))
     distance = np.empty((rows, columns), np.float32)
     _measure(eyes, low, TABLE_CELL, NEAREST, distance)
-    sizes = 0.16 * coarse, 0.012 * coarse, 3e-5 * coarse * coarse
+    sizes = 0.16 * coarse, 0.012 * coarse, 2e-5 * coarse * coarse
     return Viewing(distance, low, TABLE_CELL, TABLE_CELL, *everywhere(), *sizes, 1.5, LOGIT)
 
 
