@@ -1,6 +1,6 @@
 """gsplat on a CUDA device against the CPU rasteriser: the same images and gradients, and how fast both are.
 
-    python benchmarks/gpu.py                    from a checkout, where torch, the package's needs and gsplat >= 1.5 are installed
+    python benchmarks/gpu.py                    from a checkout, where torch, the package's needs and gsplat >= 1.5.3 are installed
     python benchmarks/gpu.py --install          installs the checkout and gsplat with pip first
     python benchmarks/gpu.py --gsplat FOLDER    gsplat from a folder (a checkout with its submodules, or an unpacked wheel)
 

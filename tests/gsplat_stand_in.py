@@ -1,6 +1,6 @@
 """In place of gsplat on machines without CUDA: its functions that the renderer calls, in plain torch, slow, by its rules of 1.6.
 
-Arguments, shapes and types are those of gsplat 1.5 and 1.6 alike, and what gsplat refuses is refused here.
+Arguments, shapes and types are those of gsplat 1.5.3 and 1.6 alike, and what gsplat refuses is refused here.
 """
 
 import math

@@ -11,10 +11,11 @@ from PIL import Image
 from worldengine_envs.city import make_scenario
 from worldengine_envs.city.camera_log import CameraLogSettings, ego_to_world, write_camera_log
 from worldengine_envs.city.raycast import GROUND, SKY, Lens, cast_ranges, make_solids, undo_distortion
-from worldengine_envs.city.sensors import LidarSettings, SurfaceCaster, distort, lidar_rays
+from worldengine_envs.city.sensors import LidarSettings, SurfaceCaster, lidar_rays
 from worldengine_envs.city.surfaces.types import PRIMITIVE, Shape, Street
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.cameras import RIGS, camera_to_ego, intrinsics_of, scaled_rig
+from worldengine_envs.rendering.lenses import distort
 from worldengine_envs.scenario.types import AgentType
 
 HEIGHT, WIDTH = 90, 160
@@ -269,7 +270,7 @@ class TestLenses:
         lens = Lens(np.eye(3), np.array([1545.0, 1545.0, 960.0, 560.0]), self.NUPLAN)
         rng = np.random.default_rng(0)
         for x, y in rng.uniform((-0.6, -0.35), (0.6, 0.35), (200, 2)):
-            u, v = distort(x, y, self.NUPLAN)
+            u, v = distort(np.array((x, y)), self.NUPLAN)
             assert np.allclose(undo_distortion(lens, 1545.0 * u + 960.0, 1545.0 * v + 560.0), (x, y), atol=1e-6)
 
     def test_a_distorted_image_is_the_straight_one_seen_elsewhere(self, bare):

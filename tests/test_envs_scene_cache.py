@@ -70,7 +70,6 @@ def test_what_cannot_be_written_is_made_each_time_with_a_warning(tmp_path, monke
     blocked = tmp_path / "file"
     blocked.write_text("no folder")
     monkeypatch.setenv(VARIABLE, str(blocked / "cache"))
-    monkeypatch.setattr(scene_cache.Path, "read_bytes", lambda path: (_ for _ in ()).throw(FileNotFoundError(path)))
     with pytest.warns(RuntimeWarning, match=VARIABLE):
         assert_same(cached_scene("a", MAKER, some_scene), some_scene_as_stored(monkeypatch))
 
@@ -78,6 +77,34 @@ def test_what_cannot_be_written_is_made_each_time_with_a_warning(tmp_path, monke
 def some_scene_as_stored(monkeypatch) -> GaussianScene:
     monkeypatch.setenv(VARIABLE, "off")
     return cached_scene("a", MAKER, some_scene)
+
+
+def test_nothing_is_left_of_a_file_that_could_not_be_written(folder, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(scene_cache.os, "replace", full)
+    with pytest.warns(RuntimeWarning, match="No space left"):
+        cached_scene("a", MAKER, some_scene)
+    assert not files(folder)
+
+
+def test_a_cache_that_can_only_be_read_is_used(folder, monkeypatch):
+    def refused(*_):
+        raise PermissionError(13, "Permission denied")
+
+    made = cached_scene("a", MAKER, some_scene)
+    monkeypatch.setattr(scene_cache.os, "utime", refused)
+    assert_same(made, cached_scene("a", MAKER, refuse))
+
+
+def test_pruning_leaves_the_files_of_others_alone(folder):
+    """The folder may be one that the user keeps other things in."""
+    cached_scene("a", MAKER, some_scene)
+    (file,) = files(folder)
+    file.with_name("letter.txt").write_text("dear")
+    prune(folder, 0)
+    assert [path.name for path in file.parent.iterdir()] == ["letter.txt"]
 
 
 def test_pruning_deletes_what_was_used_longest_ago(folder):

@@ -276,8 +276,9 @@ def test_reasons_are_told(monkeypatch):
     assert "nvcc" in choice.why_not_gsplat()
     install("gsplat.cuda._backend", _C=object())
     assert choice.why_not_gsplat() is None
-    install("gsplat", __version__="1.4.0", __path__=[])
-    assert "too old" in choice.why_not_gsplat()
+    for version, is_old in (("1.4.0", True), ("1.5.2", True), ("1.6.0+pt27cu128", False), ("1.10.0rc1", False)):
+        install("gsplat", __version__=version, __path__=[])
+        assert ("too old" in (choice.why_not_gsplat() or "")) == is_old
 
 
 def test_gpu_script_runs_but_for_the_gpu(monkeypatch, tmp_path):

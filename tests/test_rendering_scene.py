@@ -112,13 +112,20 @@ def edit(folder, change):
     file.write_text(json.dumps(change(content) or content))
 
 
+def swap_files(content):
+    sky, night = "sky.ply", "background.night.ply"
+    content["nodes"]["background"]["files"]["night"], content["nodes"]["sky"]["files"][""] = sky, night
+
+
 BAD_FOLDERS = {
     "path out": (lambda c: c["nodes"]["sky"]["files"].update({"": "../sky.ply"}), "must match"),
     "no file": (lambda c: c["nodes"]["sky"]["files"].update({"": "ski.ply"}), "cannot be read"),
     "other look": (lambda c: c["nodes"]["background"].update(files={"day": "sky.ply"}), "a file for each appearance"),
     "files a list": (lambda c: c["nodes"]["background"].update(files=[]), "a file for each appearance"),
     "a node of nothing": (lambda c: c["nodes"].update(background=None), "a file for each appearance"),
-    "other shapes": (lambda c: c["nodes"]["background"]["files"].update(night="sky.ply"), "the same Gaussians in other colours"),
+    "other shapes": (lambda c: swap_files(c), "the same Gaussians in other colours"),
+    "one file twice": (lambda c: c["nodes"].update(other=c["nodes"]["background"]), "'background.day.ply' is named twice"),
+    "one look twice": (lambda c: c["appearances"].append("day"), "'background.day.ply' is named twice"),
     "size": (lambda c: c["nodes"]["car 1/ä"].update(size=[1, 2]), "must be length, width, height"),
     "size of words": (lambda c: c["nodes"]["car 1/ä"].update(size="big"), "must be three numbers"),
     "version": (lambda c: c.update(format_version=2), "of version 1"),

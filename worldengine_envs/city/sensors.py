@@ -16,6 +16,7 @@ from worldengine_envs.city.surfaces.street import make_street_surfaces
 from worldengine_envs.city.surfaces.types import Model, Street
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.frames import EVERYWHERE
+from worldengine_envs.rendering.lenses import distort
 from worldengine_envs.scenario.types import AgentType, Scenario
 from worldengine_envs.simulation.kernels import announce_compiling
 from worldengine_envs.simulation.threads import run_over_worlds
@@ -220,21 +221,13 @@ def lidar_rays(settings: LidarSettings) -> tuple[np.ndarray, np.ndarray]:
     return directions.reshape(-1, 3), np.tile(np.arange(settings.beams, dtype=np.int32), settings.columns)
 
 
-def distort(x: np.ndarray, y: np.ndarray, distortion: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns where a lens puts x / z and y / z of the camera's frame (OpenCV's model with k1, k2, p1, p2, k3)."""
-    k1, k2, p1, p2, k3 = distortion
-    r = x * x + y * y
-    radial = 1.0 + r * (k1 + r * (k2 + r * k3))
-    return x * radial + 2.0 * p1 * x * y + p2 * (r + 2.0 * x * x), y * radial + p1 * (r + 2.0 * y * y) + 2.0 * p2 * x * y
-
-
 def _check_lens(lens: Lens, height: int, width: int) -> None:
     """Raises DataError where distortion cannot be undone along the edge of the image."""
     u, v = np.linspace(0.0, width, 17), np.linspace(0.0, height, 17)
     fx, fy, cx, cy = lens.intrinsics
     edge = [(a, b) for a in u for b in (0.0, height)] + [(a, b) for a in (0.0, width) for b in v]
     for a, b in edge:
-        x, y = distort(*undo_distortion(lens, a, b), lens.distortion)
+        x, y = distort(np.array(undo_distortion(lens, a, b)), lens.distortion)
         if not (abs(fx * x + cx - a) < DISTORTION_PX and abs(fy * y + cy - b) < DISTORTION_PX):
             raise DataError(
                 f"distortion {np.round(lens.distortion, 4).tolist()} has no inverse at pixel {a:.0f}, {b:.0f}",

@@ -3,7 +3,7 @@
 gsplat renders one set of Gaussians for many cameras. Here every frame has a set of its own, so the stages are called one by one:
 the Gaussians of all instances of all frames are put into their cameras' frames (one flat list, no padding), projected as if one
 camera at the origin saw them all, then binned and blended with the number of their frame as gsplat's image id. Nothing is copied
-to the host but the counts that gsplat itself asks for.
+to the host but how many Gaussians are seen and how many entries tiles have.
 """
 
 from __future__ import annotations

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 
 from worldengine_envs.errors import WorldEngineError
 from worldengine_envs.rendering.frames import Renderer, RenderSettings
 
 RENDERERS = ("auto", "cpu", "gsplat")
-OLDEST_GSPLAT = (1, 5)
+OLDEST_GSPLAT = (1, 5, 3)  # before, binning had other arguments
 
 
 class RendererError(WorldEngineError, RuntimeError):
@@ -71,9 +72,9 @@ def why_not_gsplat(device: str | None = None) -> str | None:
         from gsplat.cuda._backend import _C as extension
     except (ImportError, OSError, RuntimeError) as error:
         return f"gsplat's CUDA extension does not build or load ({_first_line(error)})"
-    version = tuple(int(part) for part in gsplat.__version__.split(".")[:2])
+    version = tuple(int(number) for number in re.findall(r"\d+", gsplat.__version__)[:3])
     if version < OLDEST_GSPLAT:
-        return f"gsplat {gsplat.__version__} is too old (pip install 'gsplat>=1.5')"
+        return f"gsplat {gsplat.__version__} is too old (pip install 'gsplat>=1.5.3')"
     if extension is None:
         return "gsplat finds no CUDA toolkit (nvcc) to build its extension with"
     return None

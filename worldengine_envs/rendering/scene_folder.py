@@ -67,18 +67,20 @@ def load_scene(folder: str | os.PathLike) -> GaussianScene:
     if not all(type(appearance) is str for appearance in content["appearances"]):
         raise DataError("must be names", file=file, field="appearances", remedy=DAMAGED)
     appearances = tuple(content["appearances"])
-    nodes = {name: _load_node(folder, name, row, appearances) for name, row in content["nodes"].items()}
+    used: set[str] = set()
+    nodes = {name: _load_node(folder, name, row, appearances, used) for name, row in content["nodes"].items()}
     return validate_scene(GaussianScene(content["name"], content["kind"], nodes, appearances), file)
 
 
-def _load_node(folder: Path, name: str, row, appearances: tuple[str, ...]) -> Node:
+def _load_node(folder: Path, name: str, row, appearances: tuple[str, ...], used: set[str]) -> Node:
     file, where = folder / MANIFEST, f"nodes.{name[:80]}"
     files, size = (row.get("files"), row.get("size")) if type(row) is dict else (None, None)
     if type(files) is not dict or set(files) not in ({""}, set(appearances)):
         raise DataError("must name a file for each appearance, or one for all", file=file, field=f"{where}.files", remedy=DAMAGED)
     if size is not None and not (type(size) is list and all(type(x) in (int, float) for x in size)):
         raise DataError("must be three numbers or null", file=file, field=f"{where}.size", remedy=DAMAGED)
-    found = {look: read_ply(_path(folder, files[look], where)) for look in (appearances if "" not in files else ("",))}
+    looks = ("",) if "" in files else appearances
+    found = {look: read_ply(_path(folder, files[look], where, used)) for look in looks}
     first = next(iter(found.values()))
     for look, other in found.items():
         if not _same_shape(first, other):
@@ -88,10 +90,14 @@ def _load_node(folder: Path, name: str, row, appearances: tuple[str, ...]) -> No
     return Node(replace(first, sh=looks[appearances[0]]) if looks else first, looks, None if size is None else tuple(size))
 
 
-def _path(folder: Path, name, where: str) -> Path:
+def _path(folder: Path, name, where: str, used: set[str]) -> Path:
+    """Returns the path of a file that no other look or node has ``used``: a scene takes no more memory than its files tell."""
     if type(name) is not str or not FILE_NAME.fullmatch(name):
         problem = f"{str(name)[:60]!r} must match {FILE_NAME.pattern}"
         raise DataError(problem, file=folder / MANIFEST, field=f"{where}.files", remedy=DAMAGED)
+    if name in used:
+        raise DataError(f"{name!r} is named twice", file=folder / MANIFEST, field=f"{where}.files", remedy=DAMAGED)
+    used.add(name)
     path = folder / name
     if not path.resolve().is_relative_to(folder.resolve()):
         raise DataError(f"leads out of the scene, to {path.resolve()}", file=path, remedy="Put the file itself into the scene")
