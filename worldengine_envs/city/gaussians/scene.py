@@ -30,7 +30,8 @@ MOST_DETAIL = 4.0
 def make_scene(scenario: Scenario, detail: float = 1.0) -> GaussianScene:
     """Returns the scene of a scenario's street: nodes ``background`` and ``sky``, looks for day, dusk and night; no actors.
 
-    It depends on the map, the route and the lights, not on who drives there.
+    It depends on the map and the whole recording: cameras are where the ego drives in the log, and nothing stands where a track is.
+    Windows of one recording have the same scene, whatever their start.
 
     Args:
         scenario: Any scenario, of the city or imported.
