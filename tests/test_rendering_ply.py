@@ -126,6 +126,7 @@ BAD = {
     "negative": (forge(GOOD, count=-5), "element vertex COUNT"),
     "no number": (forge(GOOD, count="many"), "element vertex COUNT"),
     "text cut short": (forge(GOOD, "ascii")[:-60], "values"),
+    "text of long lines": (forge(GOOD, "ascii")[:-1] + b" " * 4000 + b"\n", "more than"),
     "text of words": (forge(GOOD, "ascii").replace(b"\n0.", b"\nx.").replace(b"\n-", b"\nx"), "is no number"),
     "another file": (b"\x89PNG\r\n" + bytes(100), "does not begin with 'ply'"),
     "empty": (b"", "does not begin with 'ply'"),

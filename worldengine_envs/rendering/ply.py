@@ -187,9 +187,14 @@ def _chunks(stream: BinaryIO, header: _Header, file: Path):
 def _read_lines(stream: BinaryIO, header: _Header, start: int, count: int, file: Path) -> np.ndarray:
     """Returns vertices from lines of numbers."""
     names, chunk = header.dtype.names, np.empty(count, [(name, "f8") for name in header.dtype.names])
+    longest = 32 * len(names) + 2
     rows = chunk.view("f8").reshape(count, len(names))
     for i in range(count):
-        words = stream.readline(32 * len(names) + 2).split()
+        line = stream.readline(longest)
+        if len(line) == longest and not line.endswith(b"\n"):
+            problem = f"vertex {start + i} has more than {longest} characters"
+            raise DataError(problem, file=file, field="vertex", remedy=EXPORT)
+        words = line.split()
         if len(words) != len(names):
             problem = f"vertex {start + i} has {len(words)} of {len(names)} values"
             raise DataError(problem, file=file, field="vertex", remedy=CUT)

@@ -28,11 +28,10 @@ class Texture(IntEnum):
     FOLIAGE = 2  # leaves
     CABIN = 3  # glass between pillars, body colour above
     WHEEL = 4  # tyre around a hub, axis along z of the cylinder
-    BANDS = 5  # white rings along z
-    CHEVRON = 6  # white slanted stripes on a board across x
-    HEAD = 7  # face, hair above and behind
-    STONE = 8  # mottled
-    FENCE = 9  # upright boards
+    CHEVRON = 5  # white slanted stripes on a board across x
+    HEAD = 6  # face, hair above and behind
+    STONE = 7  # mottled
+    FENCE = 8  # upright boards
 
 
 class Area(IntEnum):
@@ -47,13 +46,7 @@ class Area(IntEnum):
 
 _PAVED, _JUNCTION, _CARPARK = int(Area.PAVED), int(Area.JUNCTION), int(Area.CARPARK)
 _FACADE, _FOLIAGE, _CABIN, _WHEEL = int(Texture.FACADE), int(Texture.FOLIAGE), int(Texture.CABIN), int(Texture.WHEEL)
-_BANDS, _CHEVRON, _HEAD, _STONE, _FENCE = (
-    int(Texture.BANDS),
-    int(Texture.CHEVRON),
-    int(Texture.HEAD),
-    int(Texture.STONE),
-    int(Texture.FENCE),
-)
+_CHEVRON, _HEAD, _STONE, _FENCE = int(Texture.CHEVRON), int(Texture.HEAD), int(Texture.STONE), int(Texture.FENCE)
 
 
 @inlined_kernel
@@ -201,9 +194,6 @@ def surface_color(primitives, i, u, v, w, is_dark):
     elif texture == _WHEEL:
         if u * u + v * v < 0.36:
             r, g, b = 0.52, 0.53, 0.55
-    elif texture == _BANDS:
-        if -0.35 < w < 0.05 or 0.35 < w < 0.65:
-            r, g, b = 0.93, 0.93, 0.92
     elif texture == _CHEVRON:
         y, z = v * 0.5 * _length(primitives, i, 1), w * 0.5 * _length(primitives, i, 2)
         t = (y + z) / 0.5

@@ -8,7 +8,7 @@ from worldengine_envs.city.surfaces.parts import Parts
 from worldengine_envs.city.surfaces.textures import Texture
 from worldengine_envs.city.surfaces.types import Glow
 
-TYRE, TRIM, CHROME = (0.09, 0.09, 0.10), (0.13, 0.13, 0.14), (0.62, 0.63, 0.65)
+TYRE, TRIM = (0.09, 0.09, 0.10), (0.13, 0.13, 0.14)
 HEADLIGHT, TAIL_LIGHT = (0.88, 0.89, 0.86), (0.52, 0.07, 0.06)
 HEADLIGHT_GLOW, TAIL_LIGHT_GLOW = (1.0, 0.97, 0.85), (0.92, 0.12, 0.08)
 PLATE = (0.92, 0.92, 0.88)
