@@ -18,14 +18,15 @@ from typing import NamedTuple
 
 import numpy as np
 from PIL import Image
-from worldengine_envs.city.surfaces.lights import signal_places
 
 from worldengine_envs.city.gaussians import make_scene, model_gaussians
 from worldengine_envs.city.sensors import Moment, SurfaceCaster
+from worldengine_envs.city.surfaces.lights import signal_places
 from worldengine_envs.city.surfaces.models import LIGHT_ROWS, MODELS
+from worldengine_envs.envs.assets import NEAREST_M
 from worldengine_envs.hardware import describe
 from worldengine_envs.rendering.cameras import find_rig, intrinsics_of, rigid_inverse, scaled_rig, world_to_camera
-from worldengine_envs.rendering.frames import EVERYWHERE, Frames, Renderer
+from worldengine_envs.rendering.frames import EVERYWHERE, Frames, Renderer, RenderSettings
 from worldengine_envs.rendering.renderer import make_renderer
 from worldengine_envs.scenario import Pack, Scenario, find_packs
 from worldengine_envs.simulation.threads import num_threads
@@ -175,7 +176,7 @@ def main() -> None:
     if args.pictures is not None:
         args.pictures.mkdir(parents=True, exist_ok=True)
     folder = Path(args.pack) if Path(args.pack).is_dir() else next(path for path in find_packs() if path.name == args.pack)
-    pack, renderer = Pack.open(folder), make_renderer(args.renderer)
+    pack, renderer = Pack.open(folder), make_renderer(args.renderer, settings=RenderSettings(near=NEAREST_M))
     ids = [entry.id for entry in pack.entries]
     ids = [ids[i] for i in np.linspace(0, len(ids) - 1, min(args.scenarios, len(ids))).astype(int)]
     time_of_day = None if args.time == "own" else args.time

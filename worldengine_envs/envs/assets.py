@@ -19,6 +19,7 @@ from worldengine_envs.scenario.types import AgentType, LightState, Scenario
 from worldengine_envs.simulation.threads import num_threads
 
 MAX_BYTES = 2**31  # of scenery that a renderer keeps; beyond, what was not on stage for longest goes
+NEAREST_M = 0.3  # what is nearer to a camera is not drawn: the projection of Gaussians so near spreads them over the picture
 LEAST_M = 0.01  # sides of boxes; a track that is never valid has no size
 
 
@@ -212,7 +213,7 @@ def shared_assets(renderer: str, device: str | None, settings: RenderSettings | 
     """
     from worldengine_envs.rendering.renderer import make_renderer
 
-    settings = settings or RenderSettings()
+    settings = settings or RenderSettings(near=NEAREST_M)
     with _lock:
         found = _shared.get((renderer, device, settings))
         if found is None:
