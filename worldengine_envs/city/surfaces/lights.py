@@ -74,12 +74,12 @@ def signal_places(scenario: Scenario, ground: Road | Ground | None = None) -> np
     """
     if not len(scenario.lights.lanes):
         return np.empty((0, 3))
-    road = make_road(scenario, camera_path(scenario)) if ground is None else ground
+    path = camera_path(scenario)
+    road = make_road(scenario, path) if ground is None else ground
     m, lights = scenario.vector_map, scenario.lights
     places = np.full((len(lights.lanes), 3), np.nan)
     right = -1.0 if LEFT_HAND in scenario.tags else 1.0
     blocks = _approaches(scenario)
-    path = camera_path(scenario)
     groups: dict[tuple, list[int]] = {}
     for row, (lane, states) in enumerate(zip(lights.lanes.tolist(), lights.state, strict=True)):
         start = m.lane_centerline(lane)[0]
