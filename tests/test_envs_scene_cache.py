@@ -98,6 +98,14 @@ def test_a_cache_that_can_only_be_read_is_used(folder, monkeypatch):
     assert_same(made, cached_scene("a", MAKER, refuse))
 
 
+def test_the_first_file_of_a_process_looks_whether_there_are_too_many(folder, monkeypatch):
+    cached_scene("a", MAKER, some_scene)
+    monkeypatch.setattr(scene_cache, "_written", 0)
+    monkeypatch.setattr(scene_cache, "MAX_BYTES", max(file.stat().st_size for file in files(folder)))
+    cached_scene("b", MAKER, lambda: some_scene(1))
+    assert len(files(folder)) == 1
+
+
 def test_pruning_leaves_the_files_of_others_alone(folder):
     """The folder may be one that the user keeps other things in."""
     cached_scene("a", MAKER, some_scene)

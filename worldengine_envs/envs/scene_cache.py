@@ -103,9 +103,9 @@ def _write(file: Path, data: bytes) -> None:
             Path(part.name).unlink(missing_ok=True)
         warnings.warn(f"scenes are not kept in {file.parent.parent} ({error}); set {VARIABLE}", RuntimeWarning, stacklevel=3)
         return
-    _written += 1
-    if _written % PRUNE_EVERY == 0:
+    if _written % PRUNE_EVERY == 0:  # also at the first one: short runs fill a cache too
         prune(file.parent.parent, MAX_BYTES)
+    _written += 1
 
 
 def prune(folder: Path, max_bytes: int) -> None:
