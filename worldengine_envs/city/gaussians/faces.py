@@ -28,16 +28,13 @@ from worldengine_envs.city.gaussians.charts import (
     to_world,
 )
 from worldengine_envs.city.gaussians.cloud import THICKNESS, Cloud, add_patch
+from worldengine_envs.city.gaussians.samples import CHANNELS, SIDE, best_split, sample_patch, sample_point, set_look
 from worldengine_envs.city.gaussians.viewing import EYE_HEIGHT, Viewing, is_seen, nearest_eye
-from worldengine_envs.city.surfaces.textures import Texture, surface_color
-from worldengine_envs.city.surfaces.types import Glow
+from worldengine_envs.city.surfaces.textures import Texture
 from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 
-NEVER, ALWAYS = int(Glow.NEVER), int(Glow.ALWAYS)
-PLAIN, FACADE = int(Texture.PLAIN), int(Texture.FACADE)
+PLAIN = int(Texture.PLAIN)
 CHARTS = charts.CHARTS
-SIDE = 6  # most samples along one side of a patch
-CHANNELS = 7  # albedo (3), colour where it shines in the dark (3), share that shines
 STACK, NEAR = 128, 64
 REACH = 1.3  # standard deviations from a Gaussian's centre to where it seems to end
 BLUR = 0.12  # squared error along a side, over squared contrast, the patch's width and the side's length
@@ -124,87 +121,10 @@ def _add_solid(primitives, i, viewing, cloud, work, w0, w1, along):
         for a in range(SIDE):
             h = w0 + (a + 0.5) / SIDE * (w1 - w0)
             flat = math.sqrt(1.0 - h * h) if primitives[i].shape == ELLIPSOID else 1.0
-            _sample_point(primitives, i, flat * u, flat * v, h, False, work.samples[a, k])
-    _set_look(cloud, row, primitives, i, 4, SIDE, work.samples)
+            sample_point(primitives, i, flat * u, flat * v, h, False, work.samples[a, k])
+    set_look(cloud, row, primitives, i, 4, SIDE, work.samples)
     # light from the side: as much as on average over what the road sees of it
     cloud.normal[row, 0] = cloud.normal[row, 1] = cloud.normal[row, 2] = 0.0
-
-
-@inlined_kernel
-def _sample_point(primitives, i, x, y, z, is_facade, row):
-    """Writes the CHANNELS of a point of the unit shape."""
-    row[0], row[1], row[2], shines = surface_color(primitives, i, x, y, z, False)
-    row[3] = row[4] = row[5] = row[6] = 0.0
-    if shines:
-        row[3], row[4], row[5], row[6] = row[0], row[1], row[2], 1.0
-    elif is_facade:
-        r, g, b, shines = surface_color(primitives, i, x, y, z, True)
-        if shines:
-            row[3], row[4], row[5], row[6] = r, g, b, 1.0
-
-
-@inlined_kernel
-def _sample(primitives, i, chart, u0, v0, u1, v1, nu, nv, samples):
-    """Writes the CHANNELS of nu x nv points of a patch."""
-    shape, is_facade = primitives[i].shape, primitives[i].texture == FACADE
-    for a in range(nv):
-        for b in range(nu):
-            u, v = u0 + (b + 0.5) / nu * (u1 - u0), v0 + (a + 0.5) / nv * (v1 - v0)
-            x, y, z = chart_point(shape, chart, u, v)
-            _sample_point(primitives, i, x, y, z, is_facade, samples[a, b])
-
-
-@inlined_kernel
-def _set_look(cloud, row, primitives, i, nu, nv, samples):
-    """Gives a Gaussian the mean look of nu x nv samples."""
-    n, p = nu * nv, primitives[i]
-    for c in range(3):
-        total = glow = shine = 0.0
-        for a in range(nv):
-            for b in range(nu):
-                total += samples[a, b, c]
-                glow += samples[a, b, 3 + c]
-                shine += samples[a, b, 6]
-        cloud.albedo[row, c] = total / n
-        cloud.glow[row, c] = glow / shine if shine > 0.0 else 0.0
-        cloud.glow[row, 3] = shine / n
-        if p.glow_when != NEVER:
-            cloud.glow[row, c], cloud.glow[row, 3] = p.glow[c], 1.0
-    cloud.always[row] = p.glow_when == ALWAYS
-
-
-@inlined_kernel
-def _best_split(samples, nu, nv, sums):
-    """Returns (error, gain, axis, place): mean squared error of one colour for all, and the split that lowers it most.
-
-    ``axis`` is 0 for a split of u, 1 of v, behind ``place`` samples; colours are the first six channels.
-    """
-    n = nu * nv
-    error, best, axis, place = 0.0, 0.0, 0, 0
-    for c in range(6):
-        sums[SIDE, c] = 0.0
-    for a in range(nv):
-        for b in range(nu):
-            for c in range(6):
-                sums[SIDE, c] += samples[a, b, c]
-                error += samples[a, b, c] * samples[a, b, c]
-    for c in range(6):
-        error -= sums[SIDE, c] * sums[SIDE, c] / n
-    for side in range(2):
-        lines, other = (nu, nv) if side == 0 else (nv, nu)
-        for c in range(6):
-            sums[0, c] = 0.0
-        for k in range(1, lines):
-            gain = 0.0
-            for c in range(6):
-                for m in range(other):
-                    sums[0, c] += samples[m, k - 1, c] if side == 0 else samples[k - 1, m, c]
-                rest = sums[SIDE, c] - sums[0, c]
-                gain += sums[0, c] * sums[0, c] / (k * other) + rest * rest / ((lines - k) * other)
-                gain -= sums[SIDE, c] * sums[SIDE, c] / n
-            if gain > best:
-                best, axis, place = gain, side, k
-    return max(error, 0.0) / n, best / n, axis, place
 
 
 @inlined_kernel
@@ -243,7 +163,7 @@ def _add_chart(primitives, i, chart, near, viewing, cloud, work):
         else:
             if nu == 0:
                 nu = nv = 1
-                _sample(primitives, i, chart, patch[0], patch[1], patch[2], patch[3], 1, 1, work.samples)
+                sample_patch(primitives, i, chart, patch[0], patch[1], patch[2], patch[3], 1, 1, work.samples)
             _emit(cloud, viewing, primitives, i, chart, is_flat, patch, nu, nv, du, dv, work.samples)
 
 
@@ -307,8 +227,8 @@ def _decide(primitives, i, chart, viewing, work, patch, du, dv, distance, round_
         nu = nv = 1
     else:
         nu, nv = min(max(int(du / fine * 2.0), 2), SIDE), min(max(int(dv / fine * 2.0), 2), SIDE)
-    _sample(primitives, i, chart, patch[0], patch[1], patch[2], patch[3], nu, nv, work.samples)
-    error, gain, side, place = _best_split(work.samples, nu, nv, work.sums)
+    sample_patch(primitives, i, chart, patch[0], patch[1], patch[2], patch[3], nu, nv, work.samples)
+    error, gain, side, place = best_split(work.samples, nu, nv, work.sums)
     limit = viewing.error * distance * distance
     total, worst, which = error * du * dv, 0.0, 0
     for k in range(4):
@@ -411,5 +331,5 @@ def _emit(cloud, viewing, primitives, i, chart, is_flat, patch, nu, nv, du, dv, 
         px, py, pz = px - sunk * nx, py - sunk * ny, pz - sunk * nz
     row = add_patch(cloud, px, py, pz, ax * su, ay * su, az * su, bx * sv, by * sv, bz * sv, THICKNESS, viewing.logit)
     if row >= 0:
-        _set_look(cloud, row, primitives, i, nu, nv, samples)
+        set_look(cloud, row, primitives, i, nu, nv, samples)
         cloud.normal[row, 0], cloud.normal[row, 1], cloud.normal[row, 2] = nx, ny, nz
