@@ -155,6 +155,18 @@ def test_both_renderers_draw_the_same(world, settings):
             assert difference.max() <= (1 if name == "rgb" else 5e-3) and (difference > 1e-4).mean() < 0.01
 
 
+@pytest.mark.parametrize("length", [1e-30, 1e-13, 1e20])
+def test_quaternions_may_have_any_length(length):
+    part = random_gaussians(np.random.default_rng(2), 60, 0)
+    stretched = Gaussians(part.means, part.quats * np.float32(length), part.scales, part.opacities, part.sh)
+    images = []
+    for renderer, gaussians in ((gsplat_renderer(), part), (gsplat_renderer(), stretched), (make_renderer("cpu"), stretched)):
+        still = renderer.add(gaussians), np.eye(3), np.ones(3), np.zeros(3), 0
+        images.append(np.asarray(renderer.render(make_frames([[still]], [np.eye(4)], [[40.0, 40.0, 28.0, 20.0]])).rgb, int))
+    assert images[0].max() > 100
+    assert abs(images[1] - images[0]).max() <= 1 and abs(images[2] - images[0]).max() <= 1
+
+
 def test_batches_are_divided_without_a_trace(world, monkeypatch):
     from worldengine_envs.rendering import gsplat_renderer as module
 

@@ -98,6 +98,7 @@ class Parts:
 
 def covariances(quats: Tensor, scales: Tensor) -> Tensor:
     """Returns (n, 6) covariances of Gaussians with axes (n, 4) w, x, y, z, of any length, and standard deviations (n, 3)."""
+    quats = quats / quats.abs().amax(1, keepdim=True).clamp_min(torch.finfo(quats.dtype).tiny)  # squares stay numbers
     w, x, y, z = torch.nn.functional.normalize(quats, dim=1).unbind(1)
     rotation = torch.stack(
         [
