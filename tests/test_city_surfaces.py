@@ -219,6 +219,18 @@ def test_far_from_all_roads_there_is_but_grass(streets):
     assert np.isfinite([ground_color(street.ground, x, y) for x, y in street.path[::10]]).all()
 
 
+def test_lanes_that_go_to_and_fro_for_ever_are_refused_before_anything_is_made(streets):
+    scenario, m = streets["work_zone", 1][0], streets["work_zone", 1][0].vector_map
+    line = np.tile([[-9e4, 0.0], [9e4, 0.0]], (20, 1))
+    wild = np.concatenate((line, m.centerline[m.centerline_offsets[1] :]))
+    offsets = np.concatenate(([0], m.centerline_offsets[1:] + len(line) - m.centerline_offsets[1])).astype(
+        m.centerline_offsets.dtype
+    )
+    wild_map = dataclasses.replace(m, centerline=wild, centerline_offsets=offsets)
+    with pytest.raises(DataError, match="km of lanes"):
+        make_street_surfaces(dataclasses.replace(scenario, vector_map=wild_map))
+
+
 def test_a_path_that_is_too_long_is_refused_before_anything_is_made(streets):
     with pytest.raises(DataError, match="too large"):
         make_street_surfaces(moved(streets["work_zone", 1][0], 0.0, 90_000.0))

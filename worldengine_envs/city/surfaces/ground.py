@@ -115,7 +115,7 @@ def make_ground(scenario: Scenario, road: Road) -> tuple[Ground, lanes.LaneSampl
     rows_of_lanes = lane_rows(m, near)
     lane_at = np.full(area.shape, -1, np.int32)
     fields.fill(lane_at, origin, CELL, *_rings(m, m.lane_polygon[rows_of_lanes]), rows_of_lanes)
-    samples = lanes.sample_lanes(rows_of_lanes, m, edge, lane_at, origin, CELL)
+    samples = lanes.sample_lanes(rows_of_lanes, scenario, edge, lane_at, origin, CELL)
     rows, columns = (round(n * CELL / BIN) for n in area.shape)
     stripes, colors = markings.paint(scenario, samples, np.stack((origin, origin + BIN * np.array((columns, rows)))), map_seed(m))
     bin_offsets, bin_stripes = markings.bin_stripes(stripes, origin, BIN, rows, columns)

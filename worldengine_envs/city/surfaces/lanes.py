@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from worldengine_envs.errors import DataError
-from worldengine_envs.scenario.types import VectorMap
+from worldengine_envs.scenario.types import Scenario
 from worldengine_envs.simulation.kernels import kernel
 
 STEP = 1.0  # between samples [m]
@@ -125,12 +125,12 @@ def _find_uncrossed(rows, centerline, offsets, boxes, out):
                 out[a] = not _cross(centerline, offsets[one], offsets[one + 1], offsets[two], offsets[two + 1])
 
 
-def sample_lanes(rows: np.ndarray, m: VectorMap, edge: np.ndarray, lane_at: np.ndarray, origin, cell: float) -> LaneSamples:
+def sample_lanes(rows: np.ndarray, scenario: Scenario, edge: np.ndarray, lane_at: np.ndarray, origin, cell: float) -> LaneSamples:
     """Returns the samples of these lanes, as far as they lie on the grid.
 
     Args:
         rows: (lanes,) int32 lanes.
-        m: The map.
+        scenario: Whose map they are of.
         edge: (rows, columns) distance of cells from the road's edge [m].
         lane_at: (rows, columns) int32 lane of a cell, -1 = none.
         origin, cell: Of the grid [m].
@@ -138,13 +138,15 @@ def sample_lanes(rows: np.ndarray, m: VectorMap, edge: np.ndarray, lane_at: np.n
     Raises:
         DataError: The lanes are longer than those of any place.
     """
+    m = scenario.vector_map
     lengths = np.append(np.hypot(*np.diff(m.centerline, axis=0).T), 0.0)
     points = np.diff(m.centerline_offsets)
     ends = np.cumsum(np.append(0.0, lengths))
     way = ends[m.centerline_offsets[1:] - 1] - ends[m.centerline_offsets[:-1]]
     n = int(np.sum(np.ceil(way[rows] / STEP) + points[rows])) + 2
     if n > MAX_SAMPLES:
-        raise DataError(f"{way[rows].sum() / 1000:.0f} km of lanes around the ego's path", field="vector_map.centerline")
+        problem = f"{way[rows].sum() / 1000:.0f} km of lanes around the ego's path, too many for a street"
+        raise DataError(problem, scenario=scenario.id, field="vector_map.centerline", remedy="Check the map's centrelines")
     out = LaneSamples(
         np.empty(n, np.int32), np.empty(n), np.empty((n, 4)), np.empty((n, 2)), np.empty((n, 2), np.int32), np.empty((n, 2))
     )
