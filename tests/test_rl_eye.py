@@ -5,21 +5,35 @@ import zipfile
 
 import numpy as np
 import pytest
+import shapely
+import shapely.affinity
 import torch
 from gymnasium import spaces
 
-from worldengine_envs.envs.observations import AGENTS, SCENE_M, state_space
+from worldengine_envs.envs.observations import SCENE_M, state_space
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.cameras import RIGS
 from worldengine_rl.camera_policy import CameraPolicy, camera_space
 from worldengine_rl.checkpoints import load_policy
 from worldengine_rl.eye import SEEN, Eye, see
 from worldengine_rl.mirror import mirrored
-from worldengine_rl.perception import AHEAD, ASIDE, CELL_M, PerceptionSettings, perception_targets, train_eye, visible_cells
+from worldengine_rl.perception import (
+    HALF_M,
+    NOBODY,
+    PERSON,
+    RAYS,
+    REACH_M,
+    THING,
+    VEHICLE,
+    PerceptionSettings,
+    perception_targets,
+    train_eye,
+    viewing_rays,
+)
 from worldengine_rl.pretraining import Demonstrations
 from worldengine_rl.views import Views, concatenate_views
 
-SIZE = (24, 40)
+SIZE, WIDTH = (24, 40), 128
 
 
 def empty_state(decisions: int) -> dict[str, np.ndarray]:
@@ -32,17 +46,44 @@ def put(state, decision: int, row: int, x: float, y: float, kind: int, vx=0.0, v
     state["agents_mask"][decision, row] = 1.0
 
 
-def test_targets_say_who_is_where_and_how_fast():
-    state = empty_state(2)
-    put(state, 0, 0, 10.0, 1.0, kind=0, vx=5.0, vy=-1.0)
-    put(state, 0, 1, 31.0, -6.0, kind=2)  # a cyclist counts with pedestrians
-    put(state, 0, 2, 200.0, 0.0, kind=0)  # too far away
-    state["agents"][1, AGENTS - 1, 0] = 0.5  # nobody: its mask is 0
-    targets = perception_targets(state)
-    assert targets.occupied.sum() == 2
-    assert targets.occupied[0, 0, 3, 6] == 1 and targets.occupied[0, 1, 10, 3] == 1
-    np.testing.assert_allclose(targets.velocity[0, :, 3, 6], (0.5, -0.1), atol=1e-6)
-    assert not targets.red.any()
+def test_targets_say_who_is_nearest_in_each_direction():
+    """Against shapely: the nearest box on the middle ray of each direction, and the distance to it."""
+    rng = np.random.default_rng(0)
+    state = empty_state(20)
+    for decision in range(20):
+        for row in range(6):
+            put(state, decision, row, rng.uniform(4, 70), rng.uniform(-20, 20), int(rng.integers(4)), *rng.uniform(-5, 5, 2))
+            angle = rng.uniform(-np.pi, np.pi)
+            state["agents"][decision, row, [2, 3, 6, 7]] = (
+                np.cos(angle),
+                np.sin(angle),
+                rng.uniform(0.1, 1.2),
+                rng.uniform(0.1, 0.5),
+            )
+    targets, (origins, directions) = perception_targets(state, "front3", WIDTH), viewing_rays("front3", WIDTH)
+    kinds = {0: VEHICLE, 1: PERSON, 2: PERSON, 3: THING}
+    compared = 0
+    for decision, direction in np.ndindex(targets.kind.shape):
+        hits = []
+        for ray in range(RAYS * direction, RAYS * (direction + 1)):
+            line = shapely.LineString([origins[ray], origins[ray] + 1000 * directions[ray]])
+            for agent in state["agents"][decision, :6].astype(float):
+                box = shapely.box(-2.5 * agent[6], -2.5 * agent[7], 2.5 * agent[6], 2.5 * agent[7])
+                turn = [agent[2], -agent[3], agent[3], agent[2], SCENE_M * agent[0], SCENE_M * agent[1]]
+                met = shapely.affinity.affine_transform(box, turn).intersection(line)
+                if not met.is_empty:
+                    hits.append((met.distance(shapely.Point(origins[ray])), kinds[int(agent[8:12].argmax())], agent[4:6]))
+        distance, kind, velocity = min(hits, key=lambda hit: hit[0], default=(1e9, NOBODY, np.zeros(2)))
+        if abs(distance - REACH_M) < 1e-3:
+            continue
+        if distance > REACH_M:
+            distance, kind, velocity = 1e9, NOBODY, np.zeros(2)
+        assert targets.kind[decision, direction] == kind
+        nearness = 0.0 if kind == NOBODY else HALF_M / (HALF_M + distance)
+        assert targets.nearness[decision, direction] == pytest.approx(nearness, abs=1e-4)
+        np.testing.assert_allclose(targets.velocity[decision, direction], velocity, atol=1e-6)
+        compared += kind != NOBODY
+    assert compared > 100
 
 
 def test_only_a_red_light_ahead_on_the_route_is_red():
@@ -50,17 +91,14 @@ def test_only_a_red_light_ahead_on_the_route_is_red():
     for decision, (x, on_route, light) in enumerate(((1.0, 1, 10), (1.0, 0, 10), (1.0, 1, 8), (2.5, 1, 10))):
         state["map"][decision, 0, [0, 6, light]] = x, on_route, 1.0
         state["map_mask"][decision, 0] = 1.0
-    assert perception_targets(state).red.tolist() == [1, 0, 0, 0]
+    assert perception_targets(state, "front", WIDTH).red.tolist() == [1, 0, 0, 0]
 
 
-def test_cells_beside_the_field_of_view_do_not_count():
-    visible = visible_cells("front")
-    pose, intrinsics = RIGS["front"].camera_to_ego[0], RIGS["front"].intrinsics[0]
-    half = RIGS["front"].image_size[0, 1] / 2 / intrinsics[0, 0]  # tangent of half the field of view
-    for i, j in np.ndindex(AHEAD, ASIDE):
-        x, y = (i + 0.5) * CELL_M[0] - pose[0, 3], (j - ASIDE / 2 + 0.5) * CELL_M[1]
-        assert visible[i, j] == (x > 0 and abs(y) <= half * x)
-    assert visible_cells("front3").sum() > visible.sum()
+def test_rays_span_the_field_of_view_from_left_to_right():
+    origins, directions = viewing_rays("front", WIDTH)
+    angles = np.degrees(np.arctan2(directions[:, 1], directions[:, 0]))
+    assert len(origins) == RAYS * WIDTH // 8 and (np.diff(angles) < 0).all()
+    assert angles[0] == pytest.approx(30.0, abs=1.0) and angles[-1] == pytest.approx(-30.0, abs=1.0)
 
 
 def test_the_mirror_flips_images_and_swaps_left_and_right():
@@ -76,7 +114,7 @@ def test_the_mirror_flips_images_and_swaps_left_and_right():
 
 def test_views_show_what_the_eye_sees_in_plain_and_mirrored_images():
     torch.manual_seed(0)
-    eye = Eye(("CAM_F0",), SIZE, 1, 8).requires_grad_(False)
+    eye = Eye(("CAM_F0",), SIZE, 1, 4).requires_grad_(False)
     images = {"CAM_F0": np.random.default_rng(1).integers(0, 256, (3, *SIZE, 3), np.uint8)}
     views = Views(images, np.tile(np.arange(3), 2), np.repeat([False, True], 3))
     both = concatenate_views([views, views]).part(np.array([1, 4, 10]))
@@ -99,24 +137,25 @@ def test_an_eye_learns_where_a_bright_car_stands(tmp_path):
     for i in range(count):
         column = 8 if left[i] else 28
         images[i, 10:16, column : column + 6] = 255
-        put(state, i, 0, 20.0, 6.0 if left[i] else -6.0, kind=0)
+        put(state, i, 0, 20.0, 5.0 if left[i] else -5.0, kind=0)
+        state["agents"][i, 0, [2, 6, 7]] = 1.0, 0.4, 0.8
     views = Views({"CAM_F0": images}, np.arange(count), np.zeros(count, bool))
     data = Demonstrations(state, np.zeros((count, 1), np.float32), np.zeros(count, np.float32), np.arange(count).astype(str), views)
     torch.manual_seed(0)
-    eye = Eye(("CAM_F0",), SIZE, 1, 16)
+    eye = Eye(("CAM_F0",), SIZE, 1, 4)
     history = []
-    settings = PerceptionSettings(epochs=4, batch_size=16)
+    settings = PerceptionSettings(epochs=8, batch_size=16)
     last = train_eye(eye, "front", data, settings, 0.2, 0, tmp_path / "eye.pt", history.append)
-    assert last["validation_occupied"] < 0.2 * history[0]["occupied"]
+    assert last["validation_right"] > 0.95 > history[0]["right"]
     assert not any(parameter.requires_grad for parameter in eye.parameters())
-    again = train_eye(Eye(("CAM_F0",), SIZE, 1, 16), "front", data, settings, 0.2, 0, tmp_path / "eye.pt")
+    again = train_eye(Eye(("CAM_F0",), SIZE, 1, 4), "front", data, settings, 0.2, 0, tmp_path / "eye.pt")
     assert again == last  # it was done: read from the checkpoint
 
 
 def camera_policy(**arguments) -> CameraPolicy:
     torch.manual_seed(0)
-    sizes = {"image_height": SIZE[0], "image_width": SIZE[1], "image_history": 1, "eye_features": 16, "encoder_width": 8}
-    return CameraPolicy(camera_space(16), spaces.Discrete(5), lambda _: 0.0, **sizes | arguments)
+    sizes = {"image_height": SIZE[0], "image_width": SIZE[1], "image_history": 1, "column_features": 4, "encoder_width": 8}
+    return CameraPolicy(camera_space("front", SIZE, 4), spaces.Discrete(5), lambda _: 0.0, **sizes | arguments)
 
 
 def save(policy: CameraPolicy, path, **changed) -> None:
@@ -139,7 +178,7 @@ def test_a_camera_policy_acts_from_images_alone_and_comes_back_from_its_checkpoi
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("rig", "../front"), ("image_height", 10**9), ("eye_features", -1), ("image_width", 50)]
+    ("name", "value"), [("rig", "../front"), ("image_height", 10**9), ("column_features", -1), ("image_width", 80)]
 )
 def test_a_camera_checkpoint_with_other_settings_is_refused(tmp_path, name, value):
     save(camera_policy(), tmp_path / "policy.zip", **{name: value})

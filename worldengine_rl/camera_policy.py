@@ -8,14 +8,15 @@ from gymnasium import spaces
 
 from worldengine_envs.envs.observations import state_space
 from worldengine_envs.rendering.cameras import RIGS
-from worldengine_rl.eye import SEEN, Eye, see
+from worldengine_rl.eye import SEEN, Eye, num_columns, see
 from worldengine_rl.policies import DrivingPolicy, StateEncoder
 
 ACTOR_KEYS = ("ego", "route", SEEN)
 
 
-def camera_space(features: int) -> spaces.Dict:
+def camera_space(rig: str, image_size: tuple[int, int], column_features: int) -> spaces.Dict:
     """Returns the space of what a camera policy learns from: a state observation, and what its eye sees."""
+    features = len(RIGS[rig].names) * num_columns(image_size[1]) * column_features
     return spaces.Dict({**state_space().spaces, SEEN: spaces.Box(-np.inf, np.inf, (features,), np.float32)})
 
 
@@ -26,7 +27,7 @@ class CameraPolicy(DrivingPolicy):
         rig: Name of a rig of ``rendering.cameras.RIGS``.
         image_height, image_width: Of the images [px].
         image_history: Images, 0.5 s apart, that each observation has of each camera.
-        eye_features: Length of what the eye gives.
+        column_features: Numbers that the eye gives for each column of 8 pixels.
         Others as in ``DrivingPolicy``.
     """
 
@@ -39,11 +40,11 @@ class CameraPolicy(DrivingPolicy):
         image_height: int = 72,
         image_width: int = 128,
         image_history: int = 2,
-        eye_features: int = 128,
+        column_features: int = 12,
         **arguments,
     ):
         self.rig, self.image_size, self.image_history = rig, (image_height, image_width), image_history
-        self.eye_features = eye_features
+        self.column_features = column_features
         super().__init__(observation_space, action_space, lr_schedule, **arguments)
 
     def _build(self, lr_schedule) -> None:
@@ -53,7 +54,7 @@ class CameraPolicy(DrivingPolicy):
         self.features_extractor = self.pi_features_extractor = StateEncoder(spaces.Dict(actor), **widths)
         self.vf_features_extractor = StateEncoder(spaces.Dict(critic), **widths)
         super()._build(lr_schedule)
-        self.eye = Eye(RIGS[self.rig].names, self.image_size, self.image_history, self.eye_features).requires_grad_(False)
+        self.eye = Eye(RIGS[self.rig].names, self.image_size, self.image_history, self.column_features).requires_grad_(False)
 
     @property
     def plain_arguments(self) -> dict:
@@ -64,7 +65,7 @@ class CameraPolicy(DrivingPolicy):
             "image_height": height,
             "image_width": width,
             "image_history": self.image_history,
-            "eye_features": self.eye_features,
+            "column_features": self.column_features,
         }
 
     @property

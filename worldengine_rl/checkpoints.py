@@ -55,7 +55,7 @@ def load_policy(path: str | Path, device: str = "cpu") -> DrivingPolicy:
     try:
         policy = _policy_for(weights, plain)
         policy.load_state_dict(weights)
-    except (RuntimeError, TypeError, ValueError) as error:
+    except (RuntimeError, KeyError, TypeError, ValueError) as error:
         remedy = "It was made by another version, or with other observations or actions"
         raise DataError(f"the checkpoint does not fit a policy: {error}", file=path, remedy=remedy) from error
     return policy.to(device).eval()
@@ -77,5 +77,6 @@ def _policy_for(weights: dict, plain: dict) -> DrivingPolicy:
     kind = "anchor" if len(anchors) else {2: "control", 3 * POSES: "trajectory"}.get(len(biases))
     actions = action_space(kind, len(anchors))
     if any(name.startswith("eye.") for name in weights):
-        return CameraPolicy(camera_space(plain["eye_features"]), actions, lambda _: 0.0, **plain)
+        space = camera_space(plain["rig"], (plain["image_height"], plain["image_width"]), plain["column_features"])
+        return CameraPolicy(space, actions, lambda _: 0.0, **plain)
     return DrivingPolicy(state_space(), actions, lambda _: 0.0, **plain)

@@ -9,37 +9,55 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper
 from torch import nn
 
 SEEN = "seen"  # key of what the eye sees, in place of the images
-LAYERS = ((24, 5), (48, 3), (64, 3), (96, 3))  # channels and kernel of layers with stride 2
+LAYERS = ((24, 5, 2), (48, 3, 2), (64, 3, 2), (96, 3, 1))  # channels, kernel and stride
+STRIDE = 8  # of all layers together
+TALL = 128  # channels of the layer over the whole height
+MEAN, DEVIATION = 0.4, 0.2  # of images in [0, 1], about
+
+
+def num_columns(width: int) -> int:
+    """Returns the number of columns that an image of this width [px] is seen in."""
+    return -(-width // STRIDE)
 
 
 class Eye(nn.Module):
-    """One network for all cameras, a linear layer over what it finds in each.
+    """Looks at every column of 8 pixels and what is beside it, from top to bottom, in the same way; one network for all cameras.
+
+    Directions are columns of an image, and how far away something on level ground is shows in its height there: so a few numbers
+    for each column say what is there.
 
     Args:
         cameras: Keys of the images in observations, in order.
         image_size: Height and width of the images [px].
         history: Images stacked along the channels of each.
-        features: Length of what comes out.
+        column_features: Numbers that come out for each column.
     """
 
-    def __init__(self, cameras: tuple[str, ...], image_size: tuple[int, int], history: int, features: int):
+    def __init__(self, cameras: tuple[str, ...], image_size: tuple[int, int], history: int, column_features: int):
         super().__init__()
-        self.cameras, self.features = tuple(cameras), features
+        height, width = image_size
+        self.cameras, self.column_features = tuple(cameras), column_features
+        self.features = len(self.cameras) * num_columns(width) * column_features
         layers, channels = [], 3 * history
-        for width, kernel in LAYERS:
-            layers += [nn.Conv2d(channels, width, kernel, 2, kernel // 2), nn.ReLU()]
-            channels = width
-        self.look = nn.Sequential(*layers, nn.Flatten()).to(memory_format=torch.channels_last)
-        with torch.no_grad():
-            size = self.look(torch.zeros(1, 3 * history, *image_size)).shape[1]
-        self.gather = nn.Sequential(nn.Linear(size * len(self.cameras), features), nn.LayerNorm(features), nn.ReLU())
+        for out, kernel, stride in LAYERS:
+            layers += [nn.Conv2d(channels, out, kernel, stride, kernel // 2), nn.ReLU()]
+            channels = out
+        layers += [nn.Conv2d(channels, TALL, (-(-height // STRIDE), 3), 1, (0, 1)), nn.ReLU(), nn.Conv2d(TALL, column_features, 1)]
+        self.look = nn.Sequential(*layers).to(memory_format=torch.channels_last)
+        for layer in self.look:
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+                nn.init.zeros_(layer.bias)
+
+    def columns(self, image: torch.Tensor) -> torch.Tensor:
+        """(batch, H, W, 3 * history) uint8 -> (batch, column_features, columns) >= 0. Convolutions are done in bfloat16."""
+        pixels = (image.permute(0, 3, 1, 2) / 255.0 - MEAN) / DEVIATION
+        with torch.autocast(image.device.type, torch.bfloat16):
+            return torch.relu(self.look(pixels)[:, :, 0].float())
 
     def forward(self, images: dict[str, torch.Tensor]) -> torch.Tensor:
-        """(batch, H, W, 3 * history) uint8 by camera -> (batch, features). Convolutions are done in bfloat16."""
-        with torch.autocast(self.gather[0].weight.device.type, torch.bfloat16):
-            found = [self.look(images[name].permute(0, 3, 1, 2) / 255.0 - 0.5) for name in self.cameras]
-            gathered = self.gather[0](torch.cat(found, 1))
-        return self.gather[1:](gathered.float())
+        """(batch, H, W, 3 * history) uint8 by camera -> (batch, features)."""
+        return torch.cat([self.columns(images[name]).flatten(1) for name in self.cameras], 1)
 
 
 @torch.no_grad()

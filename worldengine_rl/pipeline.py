@@ -179,12 +179,12 @@ class Run:
 
             def on_epoch(metrics: dict) -> None:
                 self.tracker.log("perception", metrics["epoch"], metrics)
-                advance(f"validation loss {metrics['validation_occupied']:.3f}")
+                advance(f"directions told right {metrics['validation_right']:.3f}")
 
             share, file = settings.clone.validation_share, self.folder / "eye_checkpoint.pt"
             metrics = train_eye(policy.eye, policy.rig, data, settings.perception, share, settings.seed, file, on_epoch)
-        words = ", ".join(f"{name} {metrics[f'validation_{name}']:.3f}" for name in ("occupied", "velocity", "red"))
-        self.console.print(f"eye: {len(data)} decisions, validation losses: {words}", soft_wrap=True)
+        words = ", ".join(f"{name} {metrics[f'validation_{name}']:.3f}" for name in ("right", "nearness", "velocity", "red"))
+        self.console.print(f"eye: {len(data)} decisions; on those held out: {words}", soft_wrap=True)
 
     def _learnable(self, policy: DrivingPolicy, envs: VecEnv) -> VecEnv:
         """Returns worlds as the policy learns in them: what has cameras is looked at by its eye."""

@@ -46,8 +46,8 @@ class Settings:
     """Height and width of the images [px]."""
     image_history: int = 2
     """Images, 0.5 s apart, that the policy sees of each camera."""
-    eye_features: int = 128
-    """Length of what the policy's eye gives."""
+    column_features: int = 12
+    """Numbers that the policy's eye gives for each column of 8 pixels."""
     encoder_width: int = 32
     """Width of the policy's set encoders."""
     trunk_width: int = 128

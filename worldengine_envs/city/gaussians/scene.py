@@ -24,7 +24,7 @@ EYE_STEP = 5.0  # between eyes along the path [m]
 LANE_STEP = 12.0  # between eyes on other lanes [m]
 AHEAD = 50.0  # eyes are so near to where the ego drives in the log [m]
 FARTHEST = 768.0  # the ground ends so far beyond the path [m]
-MOST_DETAIL = 4.0
+LEAST_DETAIL, MOST_DETAIL = 0.25, 4.0  # with less, the ground near a camera spreads over its picture
 
 
 def make_scene(scenario: Scenario, detail: float = 1.0) -> GaussianScene:
@@ -38,12 +38,12 @@ def make_scene(scenario: Scenario, detail: float = 1.0) -> GaussianScene:
         detail: 1 for pictures of about 320 pixels across; the number of Gaussians grows about in proportion.
 
     Raises:
-        DataError: ``detail`` is not in (0, 4].
+        DataError: ``detail`` is not in [0.25, 4].
     """
     from worldengine_envs.city.surfaces.street import make_street_surfaces
 
-    if not 0.0 < detail <= MOST_DETAIL:
-        raise DataError(f"{detail!r} is not in (0, {MOST_DETAIL:g}]", scenario=scenario.id, field="detail")
+    if not LEAST_DETAIL <= detail <= MOST_DETAIL:
+        raise DataError(f"{detail!r} is not in [{LEAST_DETAIL:g}, {MOST_DETAIL:g}]", scenario=scenario.id, field="detail")
     announce_compiling((ground.sample_squares, faces.sample_all), "the maker of scenes")
     street = make_street_surfaces(scenario)
     near, all_eyes = _eyes(scenario, street.path)
