@@ -123,11 +123,10 @@ class Run:
         widths = {"encoder_width": settings.encoder_width, "trunk_width": settings.trunk_width}
         if settings.cameras is None:
             return DrivingPolicy(state_space(), actions, lambda _: 0.0, **widths)
-        height, width = settings.image_size
-        images = {"rig": settings.cameras, "image_height": height, "image_width": width, "image_history": settings.image_history}
-        return CameraPolicy(
-            camera_space(settings.eye_features), actions, lambda _: 0.0, **images, eye_features=settings.eye_features, **widths
-        )
+        (height, width), history = settings.image_size, settings.image_history
+        eye = {"rig": settings.cameras, "image_height": height, "image_width": width, "image_history": history}
+        space = camera_space(settings.cameras, settings.image_size, settings.column_features)
+        return CameraPolicy(space, actions, lambda _: 0.0, column_features=settings.column_features, **eye, **widths)
 
     def _clone(self) -> DrivingPolicy:
         settings, file = self.settings, self.folder / "clone.zip"
