@@ -16,7 +16,7 @@ import json
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from worldengine_rl.run_settings import Settings
 from worldengine_rl.statistics import crossed_mean
 
 TERMS = ("success", "pdms", "ep", "progress")
+CAMERA_WORLDS = 128  # side by side in post-training by cameras: half as many as with states, for the sake of time
 IMPORTS = (("scenarionet", "nuscenes_mini"), ("argoverse2", "argoverse2"))
 
 
@@ -60,6 +61,8 @@ def run_seed(pack: tuple[str, ...], name: str, seed: int, threads: int, console,
         WorldEngineError: The folder holds a run with other settings, or of another version of the pack.
     """
     settings = Settings(pack=pack, name=name, seed=seed, threads=threads, baselines=seed == 0, cameras=cameras)
+    if cameras is not None:
+        settings = replace(settings, post_training=replace(settings.post_training, worlds=CAMERA_WORLDS))
     console.rule(f"{'+'.join(pack)}, seed {seed}")
     run = Run(settings, resume=(settings.folder / "settings.json").exists(), console=console)  # refuses other settings or packs
     if not (settings.folder / "table.json").exists():

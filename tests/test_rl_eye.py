@@ -144,7 +144,7 @@ def test_an_eye_learns_where_a_bright_car_stands(tmp_path):
     torch.manual_seed(0)
     eye = Eye(("CAM_F0",), SIZE, 1, 4)
     history = []
-    settings = PerceptionSettings(epochs=8, batch_size=16)
+    settings = PerceptionSettings(epochs=10, batch_size=16, learning_rate=3e-3)
     last = train_eye(eye, "front", data, settings, 0.2, 0, tmp_path / "eye.pt", history.append)
     assert last["validation_right"] > 0.95 > history[0]["right"]
     assert not any(parameter.requires_grad for parameter in eye.parameters())

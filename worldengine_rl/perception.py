@@ -34,7 +34,7 @@ CHUNK = 512  # decisions whose rays are cast at once
 class PerceptionSettings:
     """Settings of the training of the eye."""
 
-    epochs: int = 6
+    epochs: int = 4
     learning_rate: float = 1e-3
     """In the first epoch; it falls to zero along a cosine."""
     batch_size: int = 64
@@ -51,6 +51,7 @@ class Targets:
     nearness: np.ndarray  # (decisions, directions) float32 in (0, 1], 0 = nobody
     velocity: np.ndarray  # (decisions, directions, 2) float32 in the ego's axes [10 m/s], 0 = nobody
     red: np.ndarray  # (decisions,) float32 1 where the route's light is red within 40 m
+    motion: np.ndarray  # (decisions, 2) float32 speed [10 m/s] and yaw rate [0.5 rad/s] of the ego, which the heads are told
 
 
 def viewing_rays(rig: str, width: int) -> tuple[np.ndarray, np.ndarray]:
@@ -82,7 +83,7 @@ def perception_targets(observations: dict[str, np.ndarray], rig: str, width: int
     points = observations["map"]
     ahead = (points[..., 0] > 0) & (points[..., 0] * SCENE_M < RED_WITHIN_M) & (observations["map_mask"] > 0.5)
     red = ((points[..., 6] > 0.5) & (points[..., 10] > 0.5) & ahead).any(1)
-    return Targets(kind, nearness, velocity, red.astype(np.float32))
+    return Targets(kind, nearness, velocity, red.astype(np.float32), observations["ego"][:, [0, 4]])
 
 
 def _nearest(agents: np.ndarray, exists: np.ndarray, origins: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -115,20 +116,21 @@ def _ray_distances(agents: np.ndarray, exists: np.ndarray, origins: np.ndarray, 
 
 
 class Perception(nn.Module):
-    """An eye with the heads that it is trained by."""
+    """An eye with the heads that it is trained by. Images show motion relative to the ego; the heads know the ego's own."""
 
     def __init__(self, eye: Eye, width: int = 64):
         super().__init__()
         self.eye = eye
-        self.head = nn.Sequential(nn.Conv1d(eye.column_features, width, 1), nn.ReLU(), nn.Conv1d(width, 7, 1))
+        self.head = nn.Sequential(nn.Conv1d(eye.column_features + 2, width, 1), nn.ReLU(), nn.Conv1d(width, 7, 1))
         self.light = nn.Sequential(nn.Linear(eye.features, width // 2), nn.ReLU(), nn.Linear(width // 2, 1))
 
     def losses(self, images: dict[str, torch.Tensor], targets: Targets, rows: np.ndarray) -> dict[str, torch.Tensor]:
         """Returns the terms of the loss for some decisions (n,), whose images are given, and the share of kinds told right."""
-        parts = (targets.kind, targets.nearness, targets.velocity, targets.red)
-        kind, nearness, velocity, red = (torch.as_tensor(part[rows]) for part in parts)
+        parts = (targets.kind, targets.nearness, targets.velocity, targets.red, targets.motion)
+        kind, nearness, velocity, red, motion = (torch.as_tensor(part[rows]) for part in parts)
         columns = [self.eye.columns(images[name]) for name in self.eye.cameras]
-        out = torch.cat([self.head(part) for part in columns], 2)  # (n, 7, directions)
+        told = [torch.cat([part, motion[:, :, None].expand(-1, -1, part.shape[2])], 1) for part in columns]
+        out = torch.cat([self.head(part) for part in told], 2)  # (n, 7, directions)
         red_logit = self.light(torch.cat([part.flatten(1) for part in columns], 1))[:, 0]
         someone = (kind != NOBODY).float()
         count = someone.sum().clamp_min(1.0)
