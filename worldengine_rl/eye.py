@@ -50,10 +50,10 @@ class Eye(nn.Module):
                 nn.init.zeros_(layer.bias)
 
     def columns(self, image: torch.Tensor) -> torch.Tensor:
-        """(batch, H, W, 3 * history) uint8 -> (batch, column_features, columns) >= 0. Convolutions are done in bfloat16."""
+        """(batch, H, W, 3 * history) uint8 -> (batch, column_features, columns). Convolutions are done in bfloat16."""
         pixels = (image.permute(0, 3, 1, 2) / 255.0 - MEAN) / DEVIATION
         with torch.autocast(image.device.type, torch.bfloat16):
-            return torch.relu(self.look(pixels)[:, :, 0].float())
+            return self.look(pixels)[:, :, 0].float()
 
     def forward(self, images: dict[str, torch.Tensor]) -> torch.Tensor:
         """(batch, H, W, 3 * history) uint8 by camera -> (batch, features)."""
