@@ -243,10 +243,10 @@ def test_a_real_log_is_dressed(tmp_path, shared, capsys):
     assert main(["packs", "dress", str(tmp_path / "logs"), "--out", str(tmp_path / "seen")]) == 0
     pack = Pack.open(tmp_path / "seen")
     first, last = pack.entries[0].id, pack.entries[-1].id
-    scene = scene_of(pack, last, 0.1)
+    scene = scene_of(pack, last, 0.25)
     assert scene.kind == "dressed" and set(scene.appearances) == {"day", "dusk", "night"}
     assert len(scene.nodes["background"].gaussians) > 1000 and scene.actors == ()
-    assert first != last and scene_of(pack, first, 0.1) is scene
+    assert first != last and scene_of(pack, first, 0.25) is scene
     validate_scene(scene)
     ground = scene.nodes["background"].gaussians.means
     x, y = pack.load(last).tracks.state[0, pack.entries[-1].start_step, :2]

@@ -261,6 +261,8 @@ def test_only_auto_falls_back_and_says_why_once(monkeypatch, capsys):
     for renderer, device in (("gsplat", "cpu"), ("cpu", "cuda:0"), ("metal", None)):
         with pytest.raises(RendererError):
             make_renderer(renderer, device)
+    with pytest.raises(RendererError, match="on cuda:1: the moon is full"):
+        make_renderer("auto", device="cuda:1")  # where it is to be drawn was said
     make_renderer("cpu"), make_renderer("auto", device="cpu")  # asked for: nothing to say
     assert capsys.readouterr().err == ""
 

@@ -62,8 +62,10 @@ def write_camera_log(
         DataError: The folder exists, there is no such camera or time of day, or no step is asked for.
     """
     settings = settings or CameraLogSettings()
+    if settings.every < 1:
+        raise DataError(f"{settings.every} is not 1 or more", scenario=scenario.id, field="settings.every")
     last = scenario.tracks.steps - 1 if settings.last_step is None else settings.last_step
-    steps = range(settings.first_step, last + 1, settings.every) if settings.every > 0 else range(0)
+    steps = range(settings.first_step, last + 1, settings.every)
     if not len(steps) or steps[0] < 0 or steps[-1] >= scenario.tracks.steps:
         remedy = f"The recording has {scenario.tracks.steps}, from 0 on"
         raise DataError(f"no steps {settings.first_step} to {last}", scenario=scenario.id, field="settings", remedy=remedy)

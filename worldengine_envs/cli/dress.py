@@ -13,11 +13,10 @@ import tyro
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.pack import Pack
 from worldengine_envs.scenario.pack_manifest import scene_file
-from worldengine_envs.scenario.recipes import make_scene
+from worldengine_envs.scenario.recipes import SCENE_DETAIL, make_scene
 from worldengine_envs.scenario.types import Scenario
 
 SCENE, MAKER = "dressed", "city"
-TRIAL_DETAIL = 0.05
 TOLD = "dressed with the city's surfaces, not reconstructed"
 
 
@@ -103,7 +102,7 @@ def _dressed(pack: Pack, failures: dict[str, str]) -> Iterator[Scenario]:
 
 def _problem(scenario: Scenario) -> str:
     try:
-        make_scene(MAKER, scenario, TRIAL_DETAIL)
+        make_scene(MAKER, scenario, SCENE_DETAIL[0])
     except DataError as error:
         return str(error)
     return ""

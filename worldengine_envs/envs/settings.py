@@ -19,6 +19,7 @@ from worldengine_envs.envs.observations import SHAPES, state_space
 from worldengine_envs.envs.selection import Selection, select
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.renderer import RENDERERS
+from worldengine_envs.scenario.recipes import SCENE_DETAIL
 from worldengine_envs.scenario.types import STEP_S
 
 if TYPE_CHECKING:
@@ -110,8 +111,9 @@ class EnvironmentSettings:
                 raise DataError(f"{self.image_size!r} is not a height and a width in 1..{MAX_SIDE}", field="image_size")
         if not (isinstance(self.image_history, int) and 1 <= self.image_history <= MAX_HISTORY):
             raise DataError(f"{self.image_history!r} is not in 1..{MAX_HISTORY}", field="image_history")
-        if not 0.0 < self.scene_detail <= 10.0:
-            raise DataError(f"{self.scene_detail!r} is not in (0, 10]", field="scene_detail")
+        least, most = SCENE_DETAIL
+        if not least <= self.scene_detail <= most:
+            raise DataError(f"{self.scene_detail!r} is not in [{least:g}, {most:g}]", field="scene_detail")
 
     def _check_history(self) -> None:
         if self.image_history > 1 and round(HISTORY_PERIOD_S / STEP_S) % self.substeps:

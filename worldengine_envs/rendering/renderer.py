@@ -22,7 +22,7 @@ def make_renderer(renderer: str = "auto", device: str | None = None, settings: R
 
     Args:
         renderer: "cpu"; "gsplat"; or "auto", which is gsplat where it runs and else the CPU, with one line on stderr that says
-            why. Only "auto" falls back.
+            why. Only "auto" without a device falls back.
         device: "cpu", or a CUDA device such as "cuda" or "cuda:1"; None leaves it to the renderer.
         settings: How Gaussians are drawn.
 
@@ -44,8 +44,9 @@ def make_renderer(renderer: str = "auto", device: str | None = None, settings: R
         from worldengine_envs.rendering.gsplat_renderer import GsplatRenderer
 
         return GsplatRenderer(settings, device or "cuda")
-    if renderer == "gsplat":
-        raise RendererError(f"gsplat cannot draw here: {reason}. renderer='cpu' draws the same images anywhere")
+    if renderer == "gsplat" or device is not None:
+        where = f"on {device}" if device is not None else "here"
+        raise RendererError(f"gsplat cannot draw {where}: {reason}. renderer='cpu' draws the same images anywhere")
     _say_once(f"worldengine: cameras are drawn on the CPU, since {reason}")
     return _cpu_renderer(settings)
 

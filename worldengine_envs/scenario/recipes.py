@@ -15,6 +15,9 @@ MAKERS = {"city": "worldengine_envs.city:make_scenario"}
 SCENE_MAKERS = {"city": "worldengine_envs.city.gaussians.scene:make_scene"}
 """Function (scenario, detail) -> GaussianScene by name; scenarios made by a recipe of the same name have such a scene."""
 
+SCENE_DETAIL = (0.25, 4.0)
+"""Least and most density of the Gaussians of a scene that is made: with less, the ground near a camera spreads over its picture."""
+
 FAMILY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 MAX_SEED = 2**63 - 1
 
@@ -68,7 +71,7 @@ def make_scene(maker: str, scenario: Scenario, detail: float = 1.0):
         detail: Density of Gaussians, 1 = for pictures of 320x180.
 
     Raises:
-        DataError: Unknown maker.
+        DataError: Unknown maker, or a detail out of SCENE_DETAIL.
     """
     if maker not in SCENE_MAKERS:
         remedy = f"Known: {', '.join(SCENE_MAKERS)}"

@@ -14,6 +14,7 @@ from worldengine_envs.city.gaussians.viewing import SECTORS, WALLS, Viewing, coa
 from worldengine_envs.city.surfaces.types import TIMES_OF_DAY, Street
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.scene import BACKGROUND, SKY, GaussianScene, Node
+from worldengine_envs.scenario.recipes import SCENE_DETAIL
 from worldengine_envs.scenario.types import Scenario
 from worldengine_envs.simulation.kernels import announce_compiling, kernel
 
@@ -24,7 +25,6 @@ EYE_STEP = 5.0  # between eyes along the path [m]
 LANE_STEP = 12.0  # between eyes on other lanes [m]
 AHEAD = 50.0  # eyes are so near to where the ego drives in the log [m]
 FARTHEST = 768.0  # the ground ends so far beyond the path [m]
-LEAST_DETAIL, MOST_DETAIL = 0.25, 4.0  # with less, the ground near a camera spreads over its picture
 
 
 def make_scene(scenario: Scenario, detail: float = 1.0) -> GaussianScene:
@@ -42,8 +42,9 @@ def make_scene(scenario: Scenario, detail: float = 1.0) -> GaussianScene:
     """
     from worldengine_envs.city.surfaces.street import make_street_surfaces
 
-    if not LEAST_DETAIL <= detail <= MOST_DETAIL:
-        raise DataError(f"{detail!r} is not in [{LEAST_DETAIL:g}, {MOST_DETAIL:g}]", scenario=scenario.id, field="detail")
+    least, most = SCENE_DETAIL
+    if not least <= detail <= most:
+        raise DataError(f"{detail!r} is not in [{least:g}, {most:g}]", scenario=scenario.id, field="detail")
     announce_compiling((ground.sample_squares, faces.sample_all), "the maker of scenes")
     street = make_street_surfaces(scenario)
     near, all_eyes = _eyes(scenario, street.path)
