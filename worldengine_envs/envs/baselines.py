@@ -16,6 +16,7 @@ from worldengine_envs.envs.baseline_idm import IdmRoutes, plan_idm
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.types import STEP_S, Scenario
 from worldengine_envs.simulation.bicycle import VX, YAW_RATE
+from worldengine_envs.simulation.kernels import announce_compiling
 from worldengine_envs.simulation.threads import run_over_worlds
 
 EVERY = round(POSE_PERIOD_S / STEP_S)
@@ -112,11 +113,13 @@ class PdmClosed(Planner):
         self._driver, self._room = None, 0
 
     def poses(self) -> np.ndarray:
+        from worldengine_envs.scoring.pdm_closed import plan
         from worldengine_envs.scoring.pdm_closed_world import PdmClosedDriver
 
         batch = self.batch
         room = batch.worlds.present.shape[1]
         if self._driver is None or room > self._room:
+            announce_compiling((plan,), "PDM-Closed (half a minute or so)")
             self._driver, self._room = PdmClosedDriver(room), room
         plans = self._driver.plan(batch.arguments[0], batch.worlds, np.arange(batch.num_worlds))
         return self.local(plans[:, EVERY : PLAN_STEPS + 1 : EVERY])
