@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -226,3 +228,22 @@ def test_parts_come_and_go():
     assert np.array_equal(before, renderer.render(make_frames([[(second, 0)]], [np.eye(4)])).rgb)
     with pytest.raises(DataError, match="outputs"):
         renderer.render(make_frames([[(second, 0)]], [np.eye(4)]), ("rgb", "normals"))
+
+
+@pytest.mark.parametrize("name", ["quats", "scales", "opacities", "sh", "means"])
+def test_gaussians_of_which_some_are_missing_are_refused(name):
+    """Kernels do not look at bounds: what they were given has to be there."""
+    gaussians, renderer = random_gaussians(20, 1, 0), CpuRenderer()
+    with pytest.raises(DataError, match="shape"):
+        renderer.add(replace(gaussians, **{name: getattr(gaussians, name)[:10]}))
+    with pytest.raises(DataError, match="sh: "):
+        renderer.add(replace(gaussians, sh=gaussians.sh[:, :3]))
+
+
+@pytest.mark.parametrize("name", ["rotation", "scale", "translation", "node", "offsets", "world_to_camera", "intrinsics"])
+def test_frames_of_which_some_are_missing_are_refused(name):
+    renderer = CpuRenderer()
+    part = renderer.add(random_gaussians(20, 1, 0))
+    frames = make_frames([[(part, 0), (part, 1)], [(part, 0)]], [np.eye(4)] * 2)
+    with pytest.raises(DataError, match="shape"):
+        renderer.render(Frames(**frames._asdict() | {name: getattr(frames, name)[:1]}))

@@ -162,6 +162,15 @@ def test_backward_twice_and_after_other_frames():
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
+def test_a_pose_that_changed_since():
+    """Gradients are those at the pose that the images were drawn from."""
+    parameters = leaves(random_gaussians(49, 30, 1), 1, torch.float64)
+    expected = torch.autograd.grad(see(parameters, RenderSettings()).rgb.sum(), parameters)
+    seen = see(parameters, RenderSettings())
+    parameters[-1].data[:, :3, 3] += 1.0
+    assert all(torch.equal(a, b) for a, b in zip(torch.autograd.grad(seen.rgb.sum(), parameters), expected, strict=True))
+
+
 def test_parameters_that_changed_since():
     """As with torch's own functions: no gradients at parameters that the images were not made of."""
     parameters = leaves(random_gaussians(49, 30, 1), 1, torch.float32)

@@ -152,6 +152,38 @@ def test_an_eye_learns_where_a_bright_car_stands(tmp_path):
     assert again == last  # it was done: read from the checkpoint
 
 
+def test_training_of_an_eye_that_was_interrupted_ends_in_the_same_eye(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (20, *SIZE, 3), np.uint8)
+    state = empty_state(40)
+    for i in range(40):
+        put(state, i, 0, 20.0, rng.uniform(-8, 8), kind=0)
+        state["agents"][i, 0, [2, 6, 7]] = 1.0, 0.4, 0.8
+    views = Views({"CAM_F0": images}, np.tile(np.arange(20), 2), np.repeat([False, True], 20))
+    recordings = np.tile(np.arange(10).astype(str), 4)
+    data = Demonstrations(state, np.zeros((40, 1), np.float32), np.zeros(40, np.float32), recordings, views)
+    settings = PerceptionSettings(epochs=3, batch_size=8)
+
+    def train(folder, on_epoch=lambda metrics: None):
+        torch.manual_seed(0)
+        eye = Eye(("CAM_F0",), SIZE, 1, 4)
+        folder.mkdir(exist_ok=True)
+        return eye, train_eye(eye, "front", data, settings, 0.2, 0, folder / "eye.pt", on_epoch)
+
+    def interrupt(metrics):
+        if metrics["epoch"] == 2:
+            raise KeyboardInterrupt
+
+    whole, metrics = train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "interrupted", interrupt)
+    torch.rand(7)
+    resumed, again = train(tmp_path / "interrupted")
+    assert again == metrics
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name])
+
+
 def camera_policy(**arguments) -> CameraPolicy:
     torch.manual_seed(0)
     sizes = {"image_height": SIZE[0], "image_width": SIZE[1], "image_history": 1, "column_features": 4, "encoder_width": 8}
@@ -178,9 +210,27 @@ def test_a_camera_policy_acts_from_images_alone_and_comes_back_from_its_checkpoi
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("rig", "../front"), ("image_height", 10**9), ("column_features", -1), ("image_width", 80)]
+    ("name", "value"),
+    [("rig", "../front"), ("rig", ["front"]), ("image_height", 10**9), ("column_features", -1), ("image_width", 80)],
 )
 def test_a_camera_checkpoint_with_other_settings_is_refused(tmp_path, name, value):
     save(camera_policy(), tmp_path / "policy.zip", **{name: value})
+    with pytest.raises(DataError):
+        load_policy(tmp_path / "policy.zip")
+
+
+def test_settings_that_make_a_giant_are_refused_before_memory_is_taken(tmp_path):
+    giant = {"rig": "surround8", "image_width": 8192, "column_features": 8192, "trunk_width": 8192}
+    save(camera_policy(), tmp_path / "policy.zip", **giant)
+    with pytest.raises(DataError, match="numbers, more than"):
+        load_policy(tmp_path / "policy.zip")
+
+
+@pytest.mark.parametrize("weights", [[torch.zeros(3)], torch.zeros(3), {1: torch.zeros(3)}, {"action_net.anchors": 3}])
+def test_weights_that_are_none_are_refused(tmp_path, weights):
+    with zipfile.ZipFile(tmp_path / "policy.zip", "w") as archive:
+        archive.writestr("data", json.dumps({"policy_kwargs": {}}))
+        with archive.open("policy.pth", "w") as file:
+            torch.save(weights, file)
     with pytest.raises(DataError):
         load_policy(tmp_path / "policy.zip")

@@ -14,6 +14,7 @@ from worldengine_envs.scenario.pack_write import write_pack
 from worldengine_rl.checkpoints import load_policy
 from worldengine_rl.evaluation import Evaluation, evaluate
 from worldengine_rl.mining import MiningSettings, mine
+from worldengine_rl.perception import PerceptionSettings
 from worldengine_rl.pipeline import Run
 from worldengine_rl.post_training import PostTrainSettings, draw_scenarios
 from worldengine_rl.pretraining import CloneSettings
@@ -91,7 +92,7 @@ def test_a_run_does_not_go_on_with_another_version_of_its_pack(scenarios, tmp_pa
         Run(settings(pack, "run"), resume=True, console=quiet())
 
 
-def test_rollouts_that_cannot_be_are_refused(pack, tmp_path, monkeypatch):
+def test_rollouts_and_cameras_that_cannot_be_are_refused(pack, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     longer = {**settings(pack, "long").__dict__, "worlds": WorldSettings(horizon_s=8.0)}
     with pytest.raises(WorldEngineError, match=r"--post-training\.decisions 16"):
@@ -99,6 +100,13 @@ def test_rollouts_that_cannot_be_are_refused(pack, tmp_path, monkeypatch):
     odd = {**settings(pack, "odd").__dict__, "post_training": PostTrainSettings(worlds=7)}
     with pytest.raises(WorldEngineError, match="even number"):
         Run(Settings(**odd), console=quiet())
+    for changed, words in (
+        (("cameras", "CAM_F0"), "no such rig"),
+        (("perception", PerceptionSettings(epochs=0)), "has to be trained"),
+    ):
+        blind = settings(pack, "blind").__dict__ | {"cameras": "front"} | dict([changed])
+        with pytest.raises(WorldEngineError, match=words):
+            Run(Settings(**blind), console=quiet())
     assert not (tmp_path / "runs").exists()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import pickle
 import zipfile
 import zlib
@@ -20,16 +21,19 @@ from worldengine_rl.policies import DrivingPolicy
 
 MAX_CHECKPOINT_BYTES = 2**30  # of one part of a checkpoint, unpacked
 MAX_NUMBER = 8192  # of a width, an image's side, ... in a checkpoint's settings
+MAX_POLICY_NUMBERS = MAX_CHECKPOINT_BYTES // 4  # of the policy that these settings make, before memory is taken for it
 BROKEN_CHECKPOINT = (  # what reading a damaged or foreign file may raise
     OSError,
     EOFError,
     AttributeError,  # JSON that is no object
     KeyError,
+    TypeError,  # a name of a rig that is a list
     ValueError,
     RuntimeError,
     pickle.UnpicklingError,
     zipfile.BadZipFile,
     zlib.error,
+    lzma.LZMAError,
 )
 
 
@@ -53,9 +57,13 @@ def load_policy(path: str | Path, device: str = "cpu") -> DrivingPolicy:
     except BROKEN_CHECKPOINT as error:
         raise DataError(f"not a checkpoint of BRPPO ({error})", file=path, remedy="Give a .zip that train.py wrote") from error
     try:
+        with torch.device("meta"):  # shapes without memory
+            count = sum(value.numel() for value in _policy_for(weights, plain).state_dict().values())
+        if count > MAX_POLICY_NUMBERS:
+            raise ValueError(f"its settings make a policy of {count} numbers, more than {MAX_POLICY_NUMBERS}")
         policy = _policy_for(weights, plain)
         policy.load_state_dict(weights)
-    except (RuntimeError, KeyError, TypeError, ValueError) as error:
+    except (RuntimeError, AttributeError, KeyError, TypeError, ValueError) as error:
         remedy = "It was made by another version, or with other observations or actions"
         raise DataError(f"the checkpoint does not fit a policy: {error}", file=path, remedy=remedy) from error
     return policy.to(device).eval()

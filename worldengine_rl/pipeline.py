@@ -36,7 +36,7 @@ from worldengine_rl.post_training import make_model, post_train, save_model
 from worldengine_rl.pretraining import Demonstrations, clone
 from worldengine_rl.randomness import derived_seed, seed_torch
 from worldengine_rl.results import hardware, signed, summary, write_json
-from worldengine_rl.run_settings import Settings, check_rollout
+from worldengine_rl.run_settings import Settings, check_cameras, check_rollout
 from worldengine_rl.splits import common_with_some_rare, contents_digest, split_scenarios
 from worldengine_rl.tracking import Tracker
 from worldengine_rl.views import concatenate_views
@@ -48,12 +48,13 @@ class Run:
 
     Raises:
         WorldEngineError: The folder has a run already and ``resume`` is False, or one with other settings or other packs; or
-            rollouts are too short for an episode, or worlds cannot be halved.
+            rollouts are too short for an episode, worlds cannot be halved, or there is no such rig of cameras.
     """
 
     def __init__(self, settings: Settings, resume: bool = False, console: Console | None = None):
         self.settings, self.folder, self.console = settings, settings.folder, console or Console()
         check_rollout(settings)
+        check_cameras(settings)
         self.packs = PackSet(settings.pack)
         self._replay: dict[str, np.ndarray] | None = None
         self._take_folder(resume)

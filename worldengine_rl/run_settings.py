@@ -8,6 +8,7 @@ from pathlib import Path
 
 from worldengine_envs.envs.actions import DECISION_PERIOD_S
 from worldengine_envs.errors import WorldEngineError
+from worldengine_envs.rendering.cameras import RIGS
 from worldengine_rl.mining import MiningSettings
 from worldengine_rl.perception import PerceptionSettings
 from worldengine_rl.post_training import PostTrainSettings
@@ -79,3 +80,15 @@ def check_rollout(settings: Settings) -> None:
     if settings.post_training.worlds < 2 or settings.post_training.worlds % 2:
         problem = f"--post-training.worlds {settings.post_training.worlds} cannot be halved, and half are driven in the mirror"
         raise WorldEngineError(f"{problem}. Give an even number")
+
+
+def check_cameras(settings: Settings) -> None:
+    """Refuses what an eye cannot be made or trained with.
+
+    Raises:
+        WorldEngineError: There is no such rig, or the eye would not be trained.
+    """
+    if settings.cameras is not None and settings.cameras not in RIGS:
+        raise WorldEngineError(f"--cameras {settings.cameras}: there is no such rig. Give one of {', '.join(RIGS)}")
+    if settings.cameras is not None and settings.perception.epochs < 1:
+        raise WorldEngineError(f"--perception.epochs {settings.perception.epochs}: the eye has to be trained. Give 1 or more")

@@ -154,7 +154,7 @@ def _shoot(part: Part, pose, lens, rgb, alpha, depth, width: int, height: int, s
     placed = place([part], np.eye(3)[None], one, 0 * one, np.full(1, EVERYWHERE, np.int32), pose)
     rasteriser.draw(placed, make_view(settings, lens, height, width), canvas, num_threads())
     lens = tuple(float(value) for value in lens)
-    camera = Camera(np.ascontiguousarray(pose[:3]), *lens, width, height, float(settings.eps2d), bool(settings.antialiased))
+    camera = Camera(pose[:3].copy(), *lens, width, height, float(settings.eps2d), bool(settings.antialiased))
     return _Shot(rasteriser, camera, canvas.through, depth.copy(), canvas.last)  # the caller may write to what it gets
 
 

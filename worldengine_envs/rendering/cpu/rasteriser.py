@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from functools import lru_cache
 
 import numpy as np
@@ -170,5 +170,6 @@ def over(threads: int, work: Callable[[int], None]) -> None:
     try:
         work(0)
     finally:
-        for future in futures:
-            future.result()
+        wait(futures)  # also where one has failed: the others still write to the caller's arrays
+    for future in futures:
+        future.result()

@@ -17,6 +17,7 @@ from worldengine_envs.simulation.kernels import announce_compiling
 from worldengine_envs.simulation.threads import num_threads
 
 OUTPUTS = ("rgb", "alpha", "depth", "node")
+SH_COEFFICIENTS = (1, 4, 9, 16)  # of degree 0 to 3
 
 
 class CpuRenderer:
@@ -39,7 +40,12 @@ class CpuRenderer:
         announce_compiling((project, make_room, fill, blend), "the rasteriser")
 
     def add(self, gaussians: Gaussians) -> int:
-        """Takes over Gaussians for good and returns their handle. Those with numbers that are not finite are never drawn."""
+        """Takes over Gaussians for good and returns their handle. Those with numbers that are not finite are never drawn.
+
+        Raises:
+            DataError: Arrays of shapes that do not fit.
+        """
+        _check_gaussians(gaussians)
         handle = self._free.pop() if self._free else len(self._parts)
         self._parts[handle] = pack(gaussians)
         return handle
@@ -59,8 +65,9 @@ class CpuRenderer:
         """Returns the images named in ``outputs`` ("rgb", "alpha", "depth", "node") of all frames.
 
         Raises:
-            DataError: An unknown output, or a frame with a part that was not added.
+            DataError: An unknown output, a frame with a part that was not added, or arrays of shapes that do not fit.
         """
+        _check_frames(frames)
         unknown = [name for name in outputs if name not in OUTPUTS]
         if unknown:
             raise DataError(f"{unknown[0]!r} is none of {', '.join(OUTPUTS)}", field="outputs")
@@ -89,6 +96,29 @@ class CpuRenderer:
         if "rgb" in wanted:
             wanted["rgb8"] = wanted.pop("rgb")
         self._rasterisers[rasteriser].draw(placed, view, empty._replace(**wanted), threads)
+
+
+def _check_gaussians(gaussians: Gaussians) -> None:
+    """Refuses arrays that kernels, which do not look at bounds, would read past."""
+    n, g = len(gaussians.means), gaussians
+    coefficients = g.sh.shape[1] if g.sh.ndim == 3 else 0
+    if coefficients not in SH_COEFFICIENTS:
+        raise DataError(f"has the shape {g.sh.shape}, not (N, 1, 4, 9 or 16, 3)", field="sh")
+    shapes = {"means": (n, 3), "quats": (n, 4), "scales": (n, 3), "opacities": (n,), "sh": (n, coefficients, 3)}
+    _check_shapes(gaussians, shapes)
+
+
+def _check_frames(frames: Frames) -> None:
+    """As ``_check_gaussians``."""
+    n, f = len(frames.part), len(frames)
+    shapes = {"part": (n,), "rotation": (n, 3, 3), "scale": (n, 3), "translation": (n, 3), "node": (n,)}
+    _check_shapes(frames, shapes | {"offsets": (f + 1,), "world_to_camera": (f, 4, 4), "intrinsics": (f, 4)})
+
+
+def _check_shapes(arrays, shapes: dict[str, tuple[int, ...]]) -> None:
+    for name, shape in shapes.items():
+        if getattr(arrays, name).shape != shape:
+            raise DataError(f"has the shape {getattr(arrays, name).shape}, not {shape}", field=name)
 
 
 def _nothing(width: int) -> Canvas:
