@@ -240,6 +240,16 @@ def test_memory_grows_with_scenes_and_not_with_worlds(recorder):
     assert first.batch.cameras.assets is many.batch.cameras.assets and len(recorder.parts) == parts
 
 
+def test_models_are_as_fine_as_was_asked_for_whoever_asked_first(recorder):
+    """A stored scene is the same at any detail; the models of the library that play in it are not."""
+    pack, parts = seen_pack([WORLDS[1]], small_scene("reconstructed", (), ("noon", "rain"), seed=9)), []
+    for detail, appearance in ((1.0, "noon"), (2.0, "noon"), (1.0, "rain"), (1.0, "noon")):
+        env = DrivingEnv(pack, scene_detail=detail, appearance=appearance, **SMALL)
+        env.reset(seed=0)
+        parts.append(int(instances(recorder.calls[-1])[1]["part"]))
+    assert parts[0] != parts[1] and parts[0] == parts[2] == parts[3]
+
+
 def test_scenery_that_nobody_needs_makes_room(recorder):
     scenes = [small_scene(seed=i) for i in range(4)]
     scenarios = [replace(straight_scenario([], id=f"s{i}"), gaussian_scene=scene.name) for i, scene in enumerate(scenes)]

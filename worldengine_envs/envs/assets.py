@@ -51,7 +51,7 @@ class Scenery:
     count: int  # Gaussians
     nbytes: int
     users: int = 0  # worlds that it is on stage in
-    casts: dict[str, Cast] = field(default_factory=dict)  # by scenario
+    casts: dict[tuple[str, float], Cast] = field(default_factory=dict)  # by scenario and detail of the models that play in it
 
 
 class Assets:
@@ -90,10 +90,10 @@ class Assets:
         """
         with self.lock:
             scenery = self._find(pack, scenario, detail, appearance)
-            scenery.users += 1
-            cast = scenery.casts.get(scenario.id)
+            cast = scenery.casts.get((scenario.id, detail))
             if cast is None or cast.scenario is not scenario:
-                cast = scenery.casts[scenario.id] = self._cast(scenario, scenery, detail)
+                cast = scenery.casts[scenario.id, detail] = self._cast(scenario, scenery, detail)
+            scenery.users += 1
             self._make_room()
             return scenery, cast
 
@@ -152,11 +152,11 @@ class Assets:
         """Returns part and box [m] of a model of the library; where it has no such appearance, as it looks by day."""
         from worldengine_envs.city.gaussians import model_gaussians
 
-        if (index, detail, appearance) not in self._models:
-            node = model_gaussians(index, detail)
-            look = node.look(appearance if appearance in node.looks else "day")
-            self._models[index, detail, appearance] = self.renderer.add(look), node.size
-        return self._models[index, detail, appearance]
+        node = model_gaussians(index, detail)
+        look = appearance if appearance in node.looks else "day"
+        if (index, detail, look) not in self._models:
+            self._models[index, detail, look] = self.renderer.add(node.look(look)), node.size
+        return self._models[index, detail, look]
 
     def _cast(self, scenario: Scenario, scenery: Scenery, detail: float) -> Cast:
         from worldengine_envs.city.surfaces.models import choose
