@@ -224,3 +224,28 @@ def test_demonstrations_point_along_the_log(factory):
     assert set(data.recordings) == set(ids) and len(data) <= 2 * 2 * 8 * len(ids)  # two rounds, and each in the mirror
     assert data.returns.max() <= 1.0 + 1e-6
     np.testing.assert_allclose(returns_to_go(np.array([0, 1, 0, 1, 0]), np.array([1.0, 2, 3, 4, 5])), [9, 6, 8, 4, 5])
+
+
+def test_an_interrupted_run_with_cameras_ends_in_the_same_policy(scenarios, tmp_path, monkeypatch):
+    """Interrupted while the eye is trained, then again while the policy is post-trained."""
+    monkeypatch.chdir(tmp_path)
+    pack = write_pack(tmp_path / "small", "small", "1", "Apache-2.0", scenarios, recipes=True)
+    eye = {"cameras": "front", "image_size": (24, 40), "perception": PerceptionSettings(epochs=2)}
+    eye |= {"worlds": WorldSettings(scene_detail=0.25), "baselines": False}
+    Run(Settings(**settings(pack, "whole").__dict__ | eye), console=quiet()).run()
+    interrupted = Settings(**settings(pack, "interrupted").__dict__ | eye)
+    for i, stage in enumerate(("perception", "post_training")):
+        run = Run(interrupted, resume=i > 0, console=quiet())
+
+        def interrupt(at_stage, step, metrics, stage=stage, log=run.tracker.log):
+            log(at_stage, step, metrics)
+            if (at_stage, step) == (stage, 1):
+                raise KeyboardInterrupt
+
+        run.tracker.log = interrupt
+        with pytest.raises(KeyboardInterrupt):
+            run.run()
+    Run(interrupted, resume=True, console=quiet()).run()
+    one, other = (load_policy(tmp_path / "runs" / name / "post_trained.zip").state_dict() for name in ("whole", "interrupted"))
+    for name, value in one.items():
+        assert torch.equal(value, other[name]), name

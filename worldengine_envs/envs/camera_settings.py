@@ -18,7 +18,6 @@ IMAGE_SIZE = (72, 128)
 class Optics(NamedTuple):
     """Pinhole cameras to draw with, and how their images become those of the rig."""
 
-    log: CameraRig | None  # that they were made for
     names: tuple[str, ...]
     ego_to_camera: np.ndarray  # (cameras, 4, 4) float64
     intrinsics: np.ndarray  # (cameras, 4) float64 fx, fy, cx, cy [px]
@@ -38,18 +37,17 @@ class CameraSettings:
     image_history: int = 1
     scene_detail: float = 1.0
 
-    def optics(self, log: CameraRig | None) -> Optics:
-        """Returns what is drawn for the cameras of a scenario whose log has this rig.
+    def optics(self, rig: CameraRig) -> Optics:
+        """Returns what is drawn for the cameras of a rig.
 
         Raises:
-            DataError: It has no such cameras, or a lens cannot be drawn.
+            DataError: A lens cannot be drawn.
         """
         from worldengine_envs.rendering.lenses import pinhole_views
 
-        rig = scaled_rig(find_rig(self.cameras, log), self.image_size)
-        plain, maps = pinhole_views(rig)
+        plain, maps = pinhole_views(scaled_rig(rig, self.image_size))
         size = tuple(plain.image_size[0].tolist())
-        return Optics(log, rig.names, rigid_inverse(plain.camera_to_ego), intrinsics_of(plain), size, maps)
+        return Optics(rig.names, rigid_inverse(plain.camera_to_ego), intrinsics_of(plain), size, maps)
 
     def spaces(self, names: tuple[str, ...]) -> dict[str, spaces.Box]:
         """Returns the space of the images of each camera."""

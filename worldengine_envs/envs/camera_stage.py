@@ -13,6 +13,7 @@ from worldengine_envs.envs.assets import Assets, Scenery, shared_assets
 from worldengine_envs.envs.camera_frames import NOTHING, FrameWriter, Moments, make_stage
 from worldengine_envs.envs.camera_settings import CameraSettings, Optics
 from worldengine_envs.errors import DataError
+from worldengine_envs.rendering.cameras import find_rig
 from worldengine_envs.rendering.lenses import resample
 from worldengine_envs.scenario.types import Scenario
 
@@ -35,7 +36,7 @@ class Cameras:
         self.borrowed = np.zeros(worlds, np.int64)  # agents without an asset of their own
         self._writer = FrameWriter()
         self._optics: list[Optics | None] = [None] * worlds
-        self._known_optics: dict[int, Optics] = {}  # by id() of the log's rig, which they keep
+        self._known_optics: dict[tuple, Optics] = {}  # by the rig's content
         self.on_stage: list[Scenery | None] = [None] * worlds
         weakref.finalize(self, _leave_all, self.assets, self.on_stage)
 
@@ -118,19 +119,18 @@ class Cameras:
         return rows
 
     def _optics_of(self, scenario: Scenario) -> Optics:
-        """Returns what is drawn for the cameras of a scenario; those of one recording share it."""
-        log = scenario.camera_rig
-        known = self._known_optics.get(id(log))
-        if known is None:
-            try:
-                known = self.settings.optics(log)
-            except DataError as error:
-                raise DataError(error.problem, scenario=scenario.id, field=error.field, remedy=error.remedy) from None
-            if known.names != self.names:
-                problem = f"its cameras are {', '.join(known.names)}, not {', '.join(self.names)}"
-                raise DataError(problem, scenario=scenario.id, field="cameras", remedy="Name cameras that all scenarios have")
-            self._known_optics[id(log)] = known
-        return known
+        """Returns what is drawn for the cameras of a scenario; recordings with the same rig share it."""
+        try:
+            rig = find_rig(self.settings.cameras, scenario.camera_rig)
+            key = (rig.names, *(array.tobytes() for array in (rig.camera_to_ego, rig.intrinsics, rig.distortion, rig.image_size)))
+            if key not in self._known_optics:
+                self._known_optics[key] = self.settings.optics(rig)
+        except DataError as error:
+            raise DataError(error.problem, scenario=scenario.id, field=error.field, remedy=error.remedy) from None
+        if rig.names != self.names:
+            problem = f"its cameras are {', '.join(rig.names)}, not {', '.join(self.names)}"
+            raise DataError(problem, scenario=scenario.id, field="cameras", remedy="Name cameras that all scenarios have")
+        return self._known_optics[key]
 
     def _make_room(self, agents: int, lights: int) -> None:
         worlds, a, b = *self.stage.part.shape, self.stage.light_pose.shape[1]
