@@ -196,6 +196,11 @@ def test_every_model_fills_its_box():
         assert 10 < len(node.gaussians) < 4000, model.name
 
 
+def test_models_that_are_too_fine_are_refused():
+    with pytest.raises(DataError, match="truck_white needs more than"):
+        model_gaussians(ROW["truck_white"], 10.0)
+
+
 def test_shadow_darkens_the_ground_around_a_car():
     node = model_gaussians(ROW["sedan_red"])
     faint = np.flatnonzero(node.gaussians.opacities < 3.0)

@@ -112,7 +112,8 @@ def test_the_mirror_flips_images_and_swaps_left_and_right():
         np.testing.assert_array_equal(twice[name], image)
 
 
-def test_views_show_what_the_eye_sees_in_plain_and_mirrored_images():
+def test_views_show_what_the_eye_sees_in_plain_and_mirrored_images(monkeypatch):
+    monkeypatch.setattr("worldengine_rl.views.CHUNK", 2)
     torch.manual_seed(0)
     eye = Eye(("CAM_F0",), SIZE, 1, 4).requires_grad_(False)
     images = {"CAM_F0": np.random.default_rng(1).integers(0, 256, (3, *SIZE, 3), np.uint8)}

@@ -11,6 +11,8 @@ import torch
 from worldengine_rl.eye import SEEN, Eye, see
 from worldengine_rl.mirror import mirrored_images
 
+CHUNK = 512  # images that are mirrored at once
+
 
 @dataclass(frozen=True)
 class Views:
@@ -32,7 +34,11 @@ class Views:
 
     def seen(self, eye: Eye) -> np.ndarray:
         """Returns (decisions, eye.features) float32: what the eye sees in each decision's images."""
-        plain, in_mirror = (see(eye, images)[SEEN] for images in (self.images, mirrored_images(self.images)))
+        plain, count = see(eye, self.images)[SEEN], len(next(iter(self.images.values())))
+        in_mirror = np.empty_like(plain)
+        for start in range(0, count, CHUNK):  # a mirrored copy of all images would take gigabytes
+            part = slice(start, start + CHUNK)
+            in_mirror[part] = see(eye, mirrored_images({name: value[part] for name, value in self.images.items()}))[SEEN]
         return np.where(self.in_mirror[:, None], in_mirror[self.rows], plain[self.rows])
 
 

@@ -14,10 +14,12 @@ from worldengine_envs.city.gaussians.viewing import Viewing, coarseness, everywh
 from worldengine_envs.city.surfaces.models import MODELS
 from worldengine_envs.city.surfaces.textures import soft_shadow
 from worldengine_envs.city.surfaces.types import TIMES_OF_DAY, Model
+from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.scene import Node
 from worldengine_envs.simulation.kernels import kernel
 
 LOGIT = 5.0
+CAPACITY = 1 << 15  # Gaussians of one model
 SEEN_FROM, SEEN_FROM_SMALL, SMALL = 8.0, 4.0, 2.5  # distance for which models are made, and those smaller than SMALL [m]
 SHADOW_STEP = 0.5  # between the Gaussians of a shadow [m]
 SHADOW_REACH = 1.35  # of a shadow's length and width over the box's
@@ -32,21 +34,30 @@ def model_gaussians(index: int, detail: float = 1.0) -> Node:
 
     Its frame is the model's: x forward, y left, z up, origin at the box's centre; ``size`` is the model's. Actors stretch it by
     their box over this size. Its soft shadow lies at the bottom of the box.
+
+    Raises:
+        DataError: So much detail needs too many Gaussians.
     """
     return sample_model(MODELS[index], detail)
 
 
 def sample_model(model: Model, detail: float) -> Node:
-    """Returns the Gaussians of a model."""
+    """Returns the Gaussians of a model.
+
+    Raises:
+        DataError: They are too many.
+    """
     coarse = coarseness(detail)
     table = np.full((1, 1), SEEN_FROM if max(model.size) > SMALL else SEEN_FROM_SMALL, np.float32)
     viewing = Viewing(
         table, np.zeros(2), 1.0, 0.0, *everywhere(), 0.05 * coarse, 0.008 * coarse, 5e-6 * coarse * coarse, 1.6, LOGIT
     )
-    cloud = new_cloud(1 << 15)
+    cloud = new_cloud(CAPACITY)
     faces.sample_primitives(model.primitives, viewing, cloud)
     if model.shadow > 0.0:
         _add_shadow(model.size[0], model.size[1], -0.5 * model.size[2], model.shadow, cloud)
+    if cloud.count[0] == len(cloud.means):
+        raise DataError(f"{model.name} needs more than {CAPACITY} Gaussians", field="detail", remedy="Ask for less detail")
     looks = looks_of(cloud, None)
     return Node(gaussians_of(cloud, looks[TIMES_OF_DAY[0]]), looks, model.size)
 
