@@ -134,7 +134,7 @@ def test_hundreds_of_metres_from_the_origin():
 @pytest.mark.parametrize("family", ["cut_in", "turn"])
 def test_streets_of_the_city(family):
     size = 27, 48
-    gaussians, pose, lens = city_view(family, size, 0.15)
+    gaussians, pose, lens = city_view(family, size, 0.25)
     depths = torch.tensor(drawn_depths(gaussians, pose, lens, size))
     camera = torch.tensor(pose), torch.tensor(lens), size[1], size[0], RenderSettings()
     with torch.no_grad():

@@ -84,7 +84,7 @@ def test_every_degree_of_harmonics_seen_by_two_cameras(degree):
 
 def test_a_street_of_the_city():
     size = 18, 32
-    gaussians, pose, lens = city_view("cut_in", size, 0.1)
+    gaussians, pose, lens = city_view("cut_in", size, 0.25)
     depths = torch.tensor(drawn_depths(gaussians, pose, lens, size))
     exact, ours = (
         [t.requires_grad_() for t in (*tensors(gaussians, d), torch.tensor(pose))] for d in (torch.float64, torch.float32)
