@@ -1,0 +1,1 @@
+"""Readers of camera logs, one module a format."""
