@@ -1,0 +1,207 @@
+"""The loop that turns a camera log into Gaussians: one image an iteration, resumable at any time."""
+
+from __future__ import annotations
+
+import json
+import resource
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from worldengine_envs.errors import DataError
+from worldengine_envs.reconstruction.camera_log import CameraLog
+from worldengine_envs.reconstruction.checkpoint import load_checkpoint, save_checkpoint
+from worldengine_envs.reconstruction.corrections import Corrections
+from worldengine_envs.reconstruction.densification import make_strategy
+from worldengine_envs.reconstruction.losses import flatness, inverse_depth, l1_ssim, needles, out_of_box
+from worldengine_envs.reconstruction.optimiser import GaussianOptimiser
+from worldengine_envs.reconstruction.pictures import Pictures
+from worldengine_envs.reconstruction.points import find_points, view_depths
+from worldengine_envs.reconstruction.previews import write_preview
+from worldengine_envs.reconstruction.scene_graph import Moment, SceneGraph
+from worldengine_envs.reconstruction.settings import ReconstructionSettings
+from worldengine_envs.reconstruction.split import split
+from worldengine_envs.reconstruction.start import start_graph
+from worldengine_envs.rendering.differentiable import ScreenStatistics
+
+MEGABYTE = 1 << 20
+SETTINGS = "settings.json"
+
+
+class Trainer:
+    """A reconstruction under way.
+
+    Args:
+        log: What was recorded.
+        settings: How it is reconstructed.
+    """
+
+    def __init__(self, log: CameraLog, settings: ReconstructionSettings):
+        self.log, self.settings = log, settings
+        self.split = split(log, settings.test_every, settings.test_first)
+        self.pictures = Pictures(log, settings.scale)
+        self.corrections = Corrections(log, self.split, settings)
+        self.depths = view_depths(log, self.pictures, self.split, settings.points)
+        self.generator = torch.Generator().manual_seed(settings.seed)
+        self.iteration, self.seconds, self.order = 0, 0.0, torch.zeros(0, dtype=torch.int64)
+        self.graph: SceneGraph | None = None
+
+    def start(self) -> None:
+        """Finds the points that training starts from."""
+        points = find_points(self.log, self.pictures, self.split, self.settings.points)
+        self._take_graph(start_graph(self.log, points, self.settings))
+
+    def _take_graph(self, graph: SceneGraph) -> None:
+        self.graph = graph
+        self.optimiser = GaussianOptimiser(graph, self.settings.rates, self.settings.iterations)
+        self.strategy = make_strategy(self.settings, self.generator)
+
+    def moment(self, view: int) -> Moment:
+        """Returns where actors stand at the time of a view."""
+        seen = self.log.views[view]
+        return Moment(*self.corrections.actor_poses(seen.time_us, seen.traversal), self.log.traversals.index(seen.traversal))
+
+    def render(self, view: int, statistics: ScreenStatistics | None = None):
+        """Returns what a view's camera sees, at its corrected pose."""
+        lens, height, width = self.pictures.lens(view)
+        pose = self.corrections.world_to_camera(view)[None].float()
+        lens = torch.from_numpy(np.asarray(lens, np.float32))[None].to(self.graph.device)
+        return self.graph.render(self.moment(view), pose.to(self.graph.device), lens, width, height, statistics)
+
+    def step(self) -> float:
+        """Learns from one image; returns its PSNR [dB] before."""
+        settings, graph = self.settings, self.graph
+        graph.degree = min(settings.sh_degree, self.iteration // settings.sh_every)
+        view = self._next_view()
+        picture, statistics = self.pictures[view], ScreenStatistics() if graph.device.type == "cpu" else None
+        rendering = self.render(view, statistics)
+        rgb = self.corrections.exposed(rendering.rgb[0], view)
+        loss = self._loss(rgb, rendering, picture, view)
+        if not torch.isfinite(loss):
+            raise DataError(f"the loss is {float(loss)} at iteration {self.iteration}", field="loss", remedy="Lower settings.rates")
+        loss.backward()
+        self.strategy.after_backward(self.iteration, graph, statistics)
+        self.optimiser.step(self.iteration)
+        self.corrections.step(self.iteration)
+        self.strategy.after_step(self.iteration, graph, self.optimiser)
+        self.iteration += 1
+        error = (rgb.detach().cpu().clamp(0.0, 1.0).numpy() - picture.rgb / np.float32(255.0))[picture.usable]
+        return float(-10.0 * np.log10(max(float(np.mean(error * error)), 1e-10)))
+
+    def _loss(self, rgb, rendering, picture, view: int) -> torch.Tensor:
+        w, tables, graph = self.settings.weights, self.graph.parameters, self.graph
+        l1, ssim = l1_ssim(rgb, picture.rgb, picture.usable)
+        loss = w.l1 * l1 + w.ssim * (1.0 - ssim)
+        samples = self.depths.get(view)
+        if w.inverse_depth > 0.0 and len(samples.pixel):
+            loss = loss + w.inverse_depth * inverse_depth(rendering.depth[0], rendering.alpha[0], samples)
+        loss = loss + w.flatness * flatness(tables["scales"]) + w.needles * needles(tables["scales"])
+        if len(graph.actor_rows):
+            loss = loss + w.out_of_box * out_of_box(tables["means"], tables["opacities"], graph.node, graph.sizes)
+        return loss + self.corrections.penalty() + self.strategy.penalty(graph)
+
+    def _next_view(self) -> int:
+        """Returns each training view once before any comes again."""
+        if not len(self.order):
+            self.order = torch.randperm(len(self.split.train), generator=self.generator)
+        row, self.order = int(self.order[0]), self.order[1:]
+        return int(self.split.train[row])
+
+    def save(self, folder: Path) -> None:
+        """Writes everything that is needed to go on with the same bits."""
+        graph = self.graph
+        tensors = {f"graph.{name}": tensor.detach() for name, tensor in graph.parameters.items()}
+        tensors |= {"node": graph.node, "tone": graph.tone.detach(), "order": self.order, "generator": self.generator.get_state()}
+        tensors |= {f"adam.{name}": tensor for name, tensor in self.optimiser.tensors().items()}
+        tensors |= {f"corrections.{name}": tensor for name, tensor in self.corrections.tensors().items()}
+        tensors |= {f"strategy.{name}": tensor for name, tensor in self.strategy.tensors().items()}
+        save_checkpoint(folder, tensors, {"iteration": self.iteration, "seconds": self.seconds})
+
+    def restore(self, folder: Path) -> None:
+        """Goes on from what ``save`` wrote.
+
+        Raises:
+            DataError: The checkpoint is missing or damaged, or is of another log or other settings.
+        """
+        tensors, state = load_checkpoint(folder)
+        parts: dict[str, dict] = {"graph": {}, "adam": {}, "corrections": {}, "strategy": {}}
+        for name, tensor in tensors.items():
+            part, dot, rest = name.partition(".")
+            if dot:
+                parts[part][rest] = tensor
+        device = torch.device(self.settings.device)
+        sizes = torch.from_numpy(np.array([actor.size for actor in self.log.actors], np.float32).reshape(-1, 3))
+        tables = {name: tensor.to(device) for name, tensor in parts["graph"].items()}
+        graph = SceneGraph(tables, tensors["node"].to(device), sizes.to(device), len(self.log.traversals))
+        with torch.no_grad():
+            graph.tone.copy_(tensors["tone"])
+        self.iteration, self.seconds, self.order = state["iteration"], state["seconds"], tensors["order"]
+        self.generator.set_state(tensors["generator"])
+        self._take_graph(graph)
+        self.optimiser.restore(parts["adam"])
+        self.corrections.restore(parts["corrections"])
+        self.strategy.restore(parts["strategy"])
+        graph.degree = min(self.settings.sh_degree, max(self.iteration - 1, 0) // self.settings.sh_every)
+
+
+def train(log: CameraLog, out: Path, settings: ReconstructionSettings, *, resume: bool = False, progress=None) -> Trainer:
+    """Reconstructs a camera log, or goes on with it, and returns the finished training.
+
+    Args:
+        log: What was recorded.
+        out: Folder for checkpoints and previews.
+        settings: How it is reconstructed.
+        resume: Go on from the checkpoint in ``out``.
+        progress: Is called with iteration, mean PSNR of the last images [dB] and number of Gaussians.
+
+    Raises:
+        DataError: There is nothing to learn from, ``out`` holds another reconstruction, or the loss is not finite.
+        KeyboardInterrupt: After the checkpoint was written.
+    """
+    out, trainer = Path(out), Trainer(log, settings)
+    _claim(out, settings, resume)
+    begun = time.perf_counter()
+    if resume and (out / "checkpoint").exists():
+        trainer.restore(out / "checkpoint")
+    else:
+        trainer.start()
+    begun -= trainer.seconds
+    recent = []
+    try:
+        while trainer.iteration < settings.iterations:
+            recent = [*recent[-99:], trainer.step()]
+            trainer.seconds = time.perf_counter() - begun
+            if progress is not None:
+                progress(trainer.iteration, float(np.mean(recent)), len(trainer.graph))
+            if trainer.iteration % settings.checkpoint_every == 0:
+                trainer.save(out / "checkpoint")
+            if settings.preview_every and trainer.iteration % settings.preview_every == 0:
+                write_preview(trainer, out / "previews")
+    finally:
+        trainer.save(out / "checkpoint")
+    return trainer
+
+
+def _claim(out: Path, settings: ReconstructionSettings, resume: bool) -> None:
+    """Writes the settings into a new folder, or checks that they are those of the folder's reconstruction."""
+    mine = json.loads(json.dumps(asdict(settings)))
+    if (out / SETTINGS).exists():
+        if not resume:
+            remedy = "Go on with it (--resume), or name a new folder"
+            raise DataError("holds a reconstruction already", file=out, remedy=remedy)
+        kept = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+        differing = [name for name in mine if mine[name] != kept.get(name)]
+        if differing:
+            problem = f"was begun with {differing[0]} = {kept.get(differing[0])!r}, not {mine[differing[0]]!r}"
+            raise DataError(problem, file=out / SETTINGS, field=differing[0], remedy="Resume with the same settings")
+        return
+    out.mkdir(parents=True, exist_ok=True)
+    (out / SETTINGS).write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
+
+
+def peak_memory_mb() -> float:
+    """Returns the most memory that this process has held so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MEGABYTE
