@@ -131,17 +131,10 @@ def multiply(a: Tensor, b: Tensor) -> Tensor:
 def quats_of(rotation: Tensor) -> Tensor:
     """Returns (..., 4) quaternions w, x, y, z of rotation matrices (..., 3, 3): the eigenvector of Bar-Itzhack's matrix (2000)."""
     m = rotation.double().cpu().numpy()
-    k = np.zeros((*m.shape[:-2], 4, 4))
+    both, turn = m + m.swapaxes(-1, -2), m - m.swapaxes(-1, -2)
     xx, yy, zz = m[..., 0, 0], m[..., 1, 1], m[..., 2, 2]
+    k = np.zeros((*m.shape[:-2], 4, 4))  # its lower half
     k[..., 0, 0], k[..., 1, 1], k[..., 2, 2], k[..., 3, 3] = xx + yy + zz, xx - yy - zz, yy - xx - zz, zz - xx - yy
-    k[..., 1, 0], k[..., 2, 0], k[..., 3, 0] = (
-        m[..., 2, 1] - m[..., 1, 2],
-        m[..., 0, 2] - m[..., 2, 0],
-        m[..., 1, 0] - m[..., 0, 1],
-    )
-    k[..., 2, 1], k[..., 3, 1], k[..., 3, 2] = (
-        m[..., 1, 0] + m[..., 0, 1],
-        m[..., 0, 2] + m[..., 2, 0],
-        m[..., 2, 1] + m[..., 1, 2],
-    )
+    k[..., 1, 0], k[..., 2, 0], k[..., 3, 0] = turn[..., 2, 1], turn[..., 0, 2], turn[..., 1, 0]
+    k[..., 2, 1], k[..., 3, 1], k[..., 3, 2] = both[..., 1, 0], both[..., 0, 2], both[..., 2, 1]
     return torch.from_numpy(np.linalg.eigh(k)[1][..., -1]).to(rotation)
