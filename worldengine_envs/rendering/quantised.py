@@ -17,6 +17,7 @@ import numpy as np
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.gaussians import MAX_SH_DEGREE, Gaussians
 from worldengine_envs.rendering.scene import GaussianScene, Node, validate_scene
+from worldengine_envs.rendering.witness_codec import check_quality, pack_witnesses, unpack_witnesses
 from worldengine_envs.scenario.pack_codec import DAMAGED, deflate, inflate, read_tensors, write_tensors
 from worldengine_envs.scenario.pack_limits import MAX_UNPACKED_BYTES
 
@@ -48,6 +49,12 @@ def encode_scene(scene: GaussianScene) -> bytes:
     tensors: dict[str, np.ndarray] = {}
     nodes = [_encode_node(tensors, f"n{i}", name, node) for i, (name, node) in enumerate(scene.nodes.items())]
     content = {"name": scene.name, "kind": scene.kind, "appearances": list(scene.appearances), "nodes": nodes}
+    if scene.quality:
+        content["quality"] = check_quality(scene.quality)
+    if scene.witnesses is not None:
+        content["witnesses"] = pack_witnesses(scene.witnesses, tensors)
+    if scene.quality:
+        content["quality"] = dict(scene.quality)
     return write_tensors(tensors, {"format": FILE_FORMAT, **content})
 
 
@@ -95,7 +102,11 @@ def decode_scene(data: bytes, file: Path) -> GaussianScene:
     nodes = {row["name"]: _decode_node(tensors, f"n{i}", row, file) for i, row in enumerate(rows)}
     if len(nodes) != len(rows):
         raise DataError("two have the same name", file=file, field="nodes", remedy=DAMAGED)
-    return validate_scene(GaussianScene(name, kind, nodes, tuple(appearances)), file)
+    witnesses = unpack_witnesses(tensors, content["witnesses"], file) if "witnesses" in content else None
+    quality = content.get("quality", {})
+    if type(quality) is not dict:
+        raise DataError("must be an object", file=file, field="quality", remedy=DAMAGED)
+    return validate_scene(GaussianScene(name, kind, nodes, tuple(appearances), witnesses, check_quality(quality, file)), file)
 
 
 def _check_row(row, field: str, file: Path) -> int:

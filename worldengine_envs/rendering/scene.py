@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -9,9 +10,11 @@ import numpy as np
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.gaussians import MAX_SH_DEGREE, Gaussians
+from worldengine_envs.rendering.witnesses import Witnesses, validate_witnesses
 from worldengine_envs.scenario.pack_manifest import LABEL, SCENARIO_ID, SCENE_KINDS
 
 BACKGROUND, SKY = "background", "sky"  # the names of the nodes that are no actor
+MAX_QUALITY = 2**16  # characters of ``GaussianScene.quality`` as JSON
 SHORTEST_QUAT = 1e-12  # its square is still a float32
 REPAIR = "Write it again with finite values; Gaussians that training lost can be dropped"
 
@@ -57,6 +60,8 @@ class GaussianScene:
     kind: str  # sampled from the city, dressed (the city's surfaces on a recorded map) or reconstructed from images
     nodes: Mapping[str, Node]  # BACKGROUND first, SKY where there is one, actors by their track's token
     appearances: tuple[str, ...]  # "day", "dusk", "night", or names of traversals; the first is the default
+    witnesses: Witnesses | None = None  # of a reconstruction: views that it was made from, by which new ones are judged
+    quality: Mapping[str, object] = field(default_factory=dict)  # of a reconstruction, as measured: plain JSON by name
 
     def __len__(self) -> int:
         """Number of Gaussians."""
@@ -90,6 +95,7 @@ def validate_scene(scene: GaussianScene, file=None) -> GaussianScene:
         raise DataError(
             f"has no node {BACKGROUND!r}", file=file, field="nodes", remedy="It may hold no Gaussians, but must be there"
         )
+    _check_quality(scene.quality, file)
     for name, node in scene.nodes.items():
         where = f"nodes.{name[:80]}"
         if (node.size is None) != (name in (BACKGROUND, SKY)):
@@ -102,6 +108,8 @@ def validate_scene(scene: GaussianScene, file=None) -> GaussianScene:
             raise DataError(problem, file=file, field=where, remedy="Give a node all appearances or none")
         for appearance, sh in node.looks.items():
             _check_sh(sh, len(node.gaussians), file, f"{where}.{appearance}.sh")
+    if scene.witnesses is not None:
+        validate_witnesses(scene.witnesses, scene.actors, file)
     return scene
 
 
@@ -119,6 +127,16 @@ def validate_gaussians(gaussians: Gaussians, file=None, field: str = "") -> Gaus
     if lost:
         raise DataError(f"{lost} of {n} quaternions have length 0", file=file, field=f"{where}quats", remedy=REPAIR)
     return gaussians
+
+
+def _check_quality(quality, file) -> None:
+    try:
+        text = json.dumps(dict(quality), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        problem = f"must be an object of finite JSON values ({str(error)[:80]})"
+        raise DataError(problem, file=file, field="quality") from error
+    if len(text) > MAX_QUALITY:
+        raise DataError(f"{len(text)} characters, more than {MAX_QUALITY}", file=file, field="quality", remedy="Keep means only")
 
 
 def _check_sh(sh, n: int, file, field: str) -> None:

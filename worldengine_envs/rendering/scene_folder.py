@@ -2,6 +2,8 @@
 
 ``{"format": "worldengine-scene", "format_version": 1, "name", "kind", "appearances": [...], "nodes": {name: {"size", "files"}}}``;
 ``files`` maps each appearance to a file, or "" where a node looks the same in all. The PLYs of a node differ in colours only.
+``"quality"``, where there is one, is an object of what was measured when the scene was made.
+A reconstruction also has ``"quality"``, what was measured on views that it did not learn from, and witnesses.safetensors.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.gaussians import Gaussians
 from worldengine_envs.rendering.ply import read_ply, write_ply
 from worldengine_envs.rendering.scene import BACKGROUND, SKY, GaussianScene, Node, validate_scene
+from worldengine_envs.rendering.witness_codec import check_quality, decode_witnesses, encode_witnesses
+from worldengine_envs.rendering.witnesses import Witnesses
 from worldengine_envs.scenario.new_folder import new_folder
 from worldengine_envs.scenario.pack_limits import MAX_HEADER_BYTES, read_limited
 from worldengine_envs.scenario.pack_read import parse_json
 
-MANIFEST = "manifest.json"
+MANIFEST, WITNESSES = "manifest.json", "witnesses.safetensors"
 FORMAT, FORMAT_VERSION = "worldengine-scene", 1
 FILE_NAME = re.compile(r"[A-Za-z0-9_:-][A-Za-z0-9_.:-]{0,160}\.ply")
 DAMAGED = "The scene is damaged or was edited by hand; write it again with save_scene()"
@@ -45,6 +49,13 @@ def save_scene(scene: GaussianScene, folder: str | os.PathLike, *, overwrite: bo
             nodes[name] = {"size": node.size and list(node.size), "files": files}
         content = {"format": FORMAT, "format_version": FORMAT_VERSION, "name": scene.name, "kind": scene.kind}
         content |= {"appearances": list(scene.appearances), "nodes": nodes}
+        if scene.quality:
+            content["quality"] = check_quality(scene.quality)
+        if scene.witnesses is not None:
+            content["witnesses"] = WITNESSES
+            (place / WITNESSES).write_bytes(encode_witnesses(scene.witnesses))
+        if scene.quality:
+            content["quality"] = dict(scene.quality)
         (place / MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return folder
 
@@ -69,7 +80,20 @@ def load_scene(folder: str | os.PathLike) -> GaussianScene:
     appearances = tuple(content["appearances"])
     used: set[str] = set()
     nodes = {name: _load_node(folder, name, row, appearances, used) for name, row in content["nodes"].items()}
-    return validate_scene(GaussianScene(content["name"], content["kind"], nodes, appearances), file)
+    quality = content.get("quality", {})
+    if type(quality) is not dict:
+        raise DataError("must be an object", file=file, field="quality", remedy=DAMAGED)
+    witnesses = _load_witnesses(folder, content["witnesses"]) if "witnesses" in content else None
+    scene = GaussianScene(content["name"], content["kind"], nodes, appearances, witnesses, check_quality(quality, file))
+    return validate_scene(scene, file)
+
+
+def _load_witnesses(folder: Path, name) -> Witnesses:
+    if name != WITNESSES:
+        raise DataError(f"must be {WITNESSES!r}", file=folder / MANIFEST, field="witnesses", remedy=DAMAGED)
+    path = folder / WITNESSES
+    _check_inside(path, folder)
+    return decode_witnesses(read_limited(path), path)
 
 
 def _load_node(folder: Path, name: str, row, appearances: tuple[str, ...], used: set[str]) -> Node:
@@ -99,9 +123,13 @@ def _path(folder: Path, name, where: str, used: set[str]) -> Path:
         raise DataError(f"{name!r} is named twice", file=folder / MANIFEST, field=f"{where}.files", remedy=DAMAGED)
     used.add(name)
     path = folder / name
+    _check_inside(path, folder)
+    return path
+
+
+def _check_inside(path: Path, folder: Path) -> None:
     if not path.resolve().is_relative_to(folder.resolve()):
         raise DataError(f"leads out of the scene, to {path.resolve()}", file=path, remedy="Put the file itself into the scene")
-    return path
 
 
 def _same_shape(a: Gaussians, b: Gaussians) -> bool:
