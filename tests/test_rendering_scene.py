@@ -106,6 +106,14 @@ def test_folder_round_trip_is_exact(tmp_path):
         save_scene(scene, tmp_path, overwrite=True)
 
 
+def test_quality_is_kept(tmp_path):
+    scene = replace(random_scene(), quality={"psnr": 27.5, "problems": ["ä"], "views": {"seen": 3}})
+    for kept in (load_scene(save_scene(scene, tmp_path / "s")), decode_scene(encode_scene(scene), "x")):
+        assert kept.quality == scene.quality
+    assert json.loads((tmp_path / "s" / "manifest.json").read_text())["quality"]["psnr"] == 27.5
+    assert decode_scene(encode_scene(random_scene()), "x").quality == {}
+
+
 def edit(folder, change):
     file = folder / "manifest.json"
     content = json.loads(file.read_text())
@@ -134,6 +142,7 @@ BAD_FOLDERS = {
     "appearances": (lambda c: c.update(appearances=[1]), "must be names"),
     "no appearance": (lambda c: c.update(appearances=[]), "field nodes.background.files"),
     "kind": (lambda c: c.update(kind="x"), "field kind"),
+    "quality": (lambda c: c.update(quality=[1]), "field quality"),
 }
 
 

@@ -53,8 +53,6 @@ def encode_scene(scene: GaussianScene) -> bytes:
         content["quality"] = check_quality(scene.quality)
     if scene.witnesses is not None:
         content["witnesses"] = pack_witnesses(scene.witnesses, tensors)
-    if scene.quality:
-        content["quality"] = dict(scene.quality)
     return write_tensors(tensors, {"format": FILE_FORMAT, **content})
 
 
@@ -104,8 +102,6 @@ def decode_scene(data: bytes, file: Path) -> GaussianScene:
         raise DataError("two have the same name", file=file, field="nodes", remedy=DAMAGED)
     witnesses = unpack_witnesses(tensors, content["witnesses"], file) if "witnesses" in content else None
     quality = content.get("quality", {})
-    if type(quality) is not dict:
-        raise DataError("must be an object", file=file, field="quality", remedy=DAMAGED)
     return validate_scene(GaussianScene(name, kind, nodes, tuple(appearances), witnesses, check_quality(quality, file)), file)
 
 

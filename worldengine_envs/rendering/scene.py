@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -14,7 +13,6 @@ from worldengine_envs.rendering.witnesses import Witnesses, validate_witnesses
 from worldengine_envs.scenario.pack_manifest import LABEL, SCENARIO_ID, SCENE_KINDS
 
 BACKGROUND, SKY = "background", "sky"  # the names of the nodes that are no actor
-MAX_QUALITY = 2**16  # characters of ``GaussianScene.quality`` as JSON
 SHORTEST_QUAT = 1e-12  # its square is still a float32
 REPAIR = "Write it again with finite values; Gaussians that training lost can be dropped"
 
@@ -95,7 +93,6 @@ def validate_scene(scene: GaussianScene, file=None) -> GaussianScene:
         raise DataError(
             f"has no node {BACKGROUND!r}", file=file, field="nodes", remedy="It may hold no Gaussians, but must be there"
         )
-    _check_quality(scene.quality, file)
     for name, node in scene.nodes.items():
         where = f"nodes.{name[:80]}"
         if (node.size is None) != (name in (BACKGROUND, SKY)):
@@ -127,16 +124,6 @@ def validate_gaussians(gaussians: Gaussians, file=None, field: str = "") -> Gaus
     if lost:
         raise DataError(f"{lost} of {n} quaternions have length 0", file=file, field=f"{where}quats", remedy=REPAIR)
     return gaussians
-
-
-def _check_quality(quality, file) -> None:
-    try:
-        text = json.dumps(dict(quality), allow_nan=False)
-    except (TypeError, ValueError, RecursionError) as error:
-        problem = f"must be an object of finite JSON values ({str(error)[:80]})"
-        raise DataError(problem, file=file, field="quality") from error
-    if len(text) > MAX_QUALITY:
-        raise DataError(f"{len(text)} characters, more than {MAX_QUALITY}", file=file, field="quality", remedy="Keep means only")
 
 
 def _check_sh(sh, n: int, file, field: str) -> None:

@@ -2,7 +2,6 @@
 
 ``{"format": "worldengine-scene", "format_version": 1, "name", "kind", "appearances": [...], "nodes": {name: {"size", "files"}}}``;
 ``files`` maps each appearance to a file, or "" where a node looks the same in all. The PLYs of a node differ in colours only.
-``"quality"``, where there is one, is an object of what was measured when the scene was made.
 A reconstruction also has ``"quality"``, what was measured on views that it did not learn from, and witnesses.safetensors.
 """
 
@@ -54,8 +53,6 @@ def save_scene(scene: GaussianScene, folder: str | os.PathLike, *, overwrite: bo
         if scene.witnesses is not None:
             content["witnesses"] = WITNESSES
             (place / WITNESSES).write_bytes(encode_witnesses(scene.witnesses))
-        if scene.quality:
-            content["quality"] = dict(scene.quality)
         (place / MANIFEST).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     return folder
 
@@ -81,8 +78,6 @@ def load_scene(folder: str | os.PathLike) -> GaussianScene:
     used: set[str] = set()
     nodes = {name: _load_node(folder, name, row, appearances, used) for name, row in content["nodes"].items()}
     quality = content.get("quality", {})
-    if type(quality) is not dict:
-        raise DataError("must be an object", file=file, field="quality", remedy=DAMAGED)
     witnesses = _load_witnesses(folder, content["witnesses"]) if "witnesses" in content else None
     scene = GaussianScene(content["name"], content["kind"], nodes, appearances, witnesses, check_quality(quality, file))
     return validate_scene(scene, file)
