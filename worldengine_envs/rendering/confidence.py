@@ -1,0 +1,252 @@
+"""How far a rendered frame can be trusted: whether the views that a scene was made from have seen what it shows, and from where.
+
+Each of about a thousand points of a frame is moved into every witness (see ``witnesses``), actors' points with the actor. A witness
+that sees the same surface there gives credit, which falls with the angle between the two lines of sight and with how much nearer
+the frame looks than the witness did. A point's confidence is the best credit that any witness gives, a frame's their mean. The
+frame of a witness has confidence 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from worldengine_envs.rendering.frames import EVERYWHERE, Frames, Renderer
+from worldengine_envs.rendering.scene import BACKGROUND, SKY, GaussianScene
+from worldengine_envs.rendering.witnesses import (
+    WORLD,
+    Sight,
+    Witnesses,
+    cell_intrinsics,
+    cells_of,
+    inverse_depths,
+    make_witnesses,
+)
+from worldengine_envs.simulation.kernels import inlined_kernel, kernel
+
+UNKNOWN = -2  # in place of an actor: not from this scene
+OUTPUTS = ("depth", "alpha", "node")  # what a renderer has to draw of a frame
+HALF_ANGLE = math.radians(12.0)  # between lines of sight at which credit is 1/2
+CLOSER = 1.0  # power of the ratio of distances by which credit falls where a frame looks from nearer than the witness
+TOLERANCE, LEAST_TOLERANCE = 0.05, 1e-3  # of inverse depths: share, and [1/m]; full credit within, none from twice as much on
+
+
+class Cells(NamedTuple):
+    """What a frame shows, at some of its pixels."""
+
+    inverse_depth: np.ndarray  # (h, w) float32 along the camera's z [1/m], 0 = nothing, or endlessly far
+    node: np.ndarray  # (h, w) int32 WORLD, a row of the witnesses' actors, or UNKNOWN
+    intrinsics: np.ndarray  # (4,) float64 [cells]
+
+
+class _Table(NamedTuple):
+    """``Witnesses`` for kernels."""
+
+    first: np.ndarray  # (actors + 2,) int64 sightings of the world are first[0] to first[1], then those of each actor
+    of_view: np.ndarray  # (S,) int32 (numba takes "view" for a method)
+    intrinsics: np.ndarray  # (V, 4) float64
+    size: np.ndarray  # (V, 2) int32
+    inverse_depth: np.ndarray  # (V, h, w) float32
+    seen: np.ndarray  # (V, h, w) int16
+
+
+@inlined_kernel
+def _credit(cos, ratio):
+    """Returns the credit for an angle and for the witness' distance over the frame's."""
+    tan2 = (1.0 - cos) / (1.0 + cos + 1e-12)  # of half the angle, squared
+    half = math.tan(0.5 * HALF_ANGLE)
+    near = min(1.0, ratio ** (-CLOSER)) if ratio > 1.0 else 1.0
+    return near / (1.0 + tan2 / (half * half))
+
+
+@inlined_kernel
+def _agreement(inverse_depth, seen, rows, columns, u, v, who, expected):
+    """Returns in [0, 1] whether a thumbnail has node ``who`` at inverse depth ``expected`` [1/m] at u, v [cells].
+
+    Inverse depth is linear on a plane, so it is interpolated; at edges one of the four cells around has to agree.
+    """
+    j, i = math.floor(u - 0.5), math.floor(v - 0.5)
+    s, t = u - 0.5 - j, v - 0.5 - i
+    tolerance, found, between, least = max(TOLERANCE * expected, LEAST_TOLERANCE), 0, 0.0, 1e30
+    for di in range(2):
+        for dj in range(2):
+            r, c = min(max(i + di, 0), rows - 1), min(max(j + dj, 0), columns - 1)
+            if seen[r, c] == who:
+                here = inverse_depth[r, c]
+                least = min(least, abs(here - expected))
+                between += here * (t if di == 1 else 1.0 - t) * (s if dj == 1 else 1.0 - s)
+                found += 1
+    if found == 4:
+        least = min(least, abs(between - expected))
+    return min(max(2.0 - least / tolerance, 0.0), 1.0)
+
+
+@inlined_kernel
+def _testimony(table, k, m, x, y, near, who, best):
+    """Returns the credit that sighting ``k`` gives a point, if it is above ``best``, else ``best``; arguments as in ``_judge``."""
+    ax, ay, az = m[0, 0] * x + m[0, 1] * y + m[0, 2], m[1, 0] * x + m[1, 1] * y + m[1, 2], m[2, 0] * x + m[2, 1] * y + m[2, 2]
+    px, py, pz = ax + m[0, 3] * near, ay + m[1, 3] * near, az + m[2, 3] * near  # the point, over its depth in the frame
+    if pz < 1e-4:
+        return best
+    here, there = math.sqrt(ax * ax + ay * ay + az * az), math.sqrt(px * px + py * py + pz * pz)
+    credit = _credit((ax * px + ay * py + az * pz) / (here * there), there / here)
+    if credit <= best:
+        return best
+    view = table.of_view[k]
+    fx, fy, cx, cy = table.intrinsics[view]
+    u, v = fx * px / pz + cx, fy * py / pz + cy
+    rows, columns = table.size[view]
+    if not (0.0 <= u < columns and 0.0 <= v < rows):
+        return best
+    return max(best, credit * _agreement(table.inverse_depth[view], table.seen[view], rows, columns, u, v, who, near / pz))
+
+
+@kernel
+def _judge(table, relative, inverse_depth, node, intrinsics, out):
+    """Writes the confidence (h, w) of each cell of a frame; ``relative`` (S, 3, 4) leads from its camera into each sighting's."""
+    fx, fy, cx, cy = intrinsics
+    for r in range(out.shape[0]):
+        for c in range(out.shape[1]):
+            x, y, near, who = (c + 0.5 - cx) / fx, (r + 0.5 - cy) / fy, float(inverse_depth[r, c]), node[r, c]
+            best = 0.0
+            if who >= WORLD:
+                for k in range(table.first[who + 1], table.first[who + 2]):
+                    best = _testimony(table, k, relative[k], x, y, near, who, best)
+            out[r, c] = best
+
+
+class Judge:
+    """Says how far frames of a scene can be trusted.
+
+    Args:
+        witnesses: Of the scene.
+    """
+
+    def __init__(self, witnesses: Witnesses):
+        nodes = np.arange(WORLD, len(witnesses.actors) + 1)
+        self.rows = {token: row for row, token in enumerate(witnesses.actors)}
+        self._to_camera = witnesses.to_camera
+        self._table = _Table(
+            np.searchsorted(witnesses.node, nodes),
+            witnesses.view,
+            witnesses.intrinsics,
+            witnesses.size,
+            witnesses.inverse_depth.astype(np.float32),
+            witnesses.seen,
+        )
+
+    def judge(self, cells: Cells, world_to_camera: np.ndarray, boxes: Mapping[int, np.ndarray]) -> np.ndarray:
+        """Returns (h, w) float32 in [0, 1]: the confidence of each cell of a frame.
+
+        Args:
+            cells: What the frame shows.
+            world_to_camera: (4, 4) float64 its camera.
+            boxes: (4, 4) float64 from the frame of an actor's Gaussians into the world, by row of the witnesses' actors; for all
+                that cells show.
+        """
+        first, relative = self._table.first, np.empty_like(self._to_camera)
+        for node in np.unique(cells.node[cells.node >= WORLD]).tolist():
+            pose = world_to_camera if node == WORLD else world_to_camera @ boxes[node]
+            here = slice(first[node + 1], first[node + 2])
+            relative[here] = self._to_camera[here] @ np.linalg.inv(pose)
+        out = np.empty(cells.node.shape, np.float32)
+        _judge(self._table, relative, cells.inverse_depth, cells.node, cells.intrinsics, out)
+        return out
+
+
+def cells_of_frames(frames: Frames, images, actors: np.ndarray) -> list[Cells]:
+    """Returns what frames show, at their cells.
+
+    Args:
+        frames: As they were drawn.
+        images: ``Images`` with ``OUTPUTS``, wherever they are.
+        actors: (F, nodes) int32 by frame the row of the witnesses' actors, or UNKNOWN, for each number of the node image.
+    """
+    rows, columns, step = cells_of(frames.height, frames.width)
+    rows, columns = slice(rows[0], None, step), slice(columns[0], None, step)
+    depth, alpha, node = (_on_host(getattr(images, name)[:, rows, columns]) for name in OUTPUTS)
+    near, lenses = inverse_depths(depth, alpha).astype(np.float32), cell_intrinsics(frames.intrinsics, step)
+    known = np.concatenate((actors, np.full((len(frames), 1), WORLD, np.int32)), axis=1)  # EVERYWHERE is the last
+    return [Cells(near[f], known[f][node[f]], lenses[f]) for f in range(len(frames))]
+
+
+def _on_host(array) -> np.ndarray:
+    return np.ascontiguousarray(array if isinstance(array, np.ndarray) else array.cpu().numpy())
+
+
+def boxes_of_frame(frames: Frames, f: int, actors: np.ndarray) -> dict[int, np.ndarray]:
+    """Returns where actors stand in frame ``f``, as ``Judge.judge`` wants it; ``actors`` (nodes,) as in ``cells_of_frames``."""
+    boxes = {}
+    for k in range(frames.offsets[f], frames.offsets[f + 1]):
+        row = WORLD if frames.node[k] == EVERYWHERE else int(actors[frames.node[k]])
+        if row >= 0:
+            pose = np.eye(4)
+            pose[:3, :3], pose[:3, 3] = frames.rotation[k] * frames.scale[k], frames.translation[k]
+            boxes[row] = pose
+    return boxes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Shot:
+    """A view of the log: its camera, and where actors stood."""
+
+    world_to_camera: np.ndarray  # (4, 4) float64
+    intrinsics: np.ndarray  # (4,) fx, fy, cx, cy [px]
+    height: int
+    width: int
+    boxes: Mapping[str, np.ndarray]  # (4, 4) float64 from the box's frame into the world, by the actor's token
+
+
+def witnesses_of(scene: GaussianScene, shots: Iterable[Shot], renderer: Renderer) -> Witnesses:
+    """Returns the witnesses of a finished scene: what it looks like from views that it was made from.
+
+    Args:
+        scene: The scene, in whatever appearance it has first.
+        shots: The views (see ``choose_witnesses``).
+        renderer: Who draws them.
+    """
+    names = (BACKGROUND, *((SKY,) if SKY in scene.nodes else ()), *scene.actors)
+    parts = {name: renderer.add(scene.nodes[name].gaussians) for name in names}
+    rows = {token: row for row, token in enumerate(scene.actors)}
+
+    def sights() -> Iterable[Sight]:
+        for shot in shots:
+            boxes = {token: pose for token, pose in shot.boxes.items() if token in rows}
+            images = renderer.render(_frame(parts, rows, shot, boxes), OUTPUTS)
+            depth, alpha, node = (_on_host(getattr(images, name)[0]) for name in OUTPUTS)
+            placed = {rows[token]: pose for token, pose in boxes.items()}
+            yield Sight(np.asarray(shot.world_to_camera, np.float64), shot.intrinsics, depth, alpha, node, placed)
+
+    try:
+        return make_witnesses(scene.actors, sights())
+    finally:
+        for part in parts.values():
+            renderer.remove(part)
+
+
+def _frame(parts: Mapping[str, int], rows: Mapping[str, int], shot: Shot, boxes: Mapping[str, np.ndarray]) -> Frames:
+    """Returns one frame in which the scenery stands, and actors where their boxes are."""
+    standing = [(parts[name], EVERYWHERE, np.eye(4)) for name in parts if name not in rows]
+    standing += [(parts[token], rows[token], pose) for token, pose in boxes.items()]
+    poses = np.stack([pose for _, _, pose in standing])
+    return Frames(
+        part=np.array([part for part, _, _ in standing], np.int32),
+        rotation=np.ascontiguousarray(poses[:, :3, :3]),
+        scale=np.ones((len(poses), 3)),
+        translation=np.ascontiguousarray(poses[:, :3, 3]),
+        node=np.array([node for _, node, _ in standing], np.int32),
+        offsets=np.array([0, len(poses)]),
+        world_to_camera=np.asarray(shot.world_to_camera, np.float64)[None],
+        intrinsics=np.asarray(shot.intrinsics, np.float64)[None],
+        height=shot.height,
+        width=shot.width,
+    )
+
+
+def frame_confidence(cells: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns (F,) float32 the confidence of frames from that of their cells (h, w) each."""
+    return np.array([np.mean(cell, dtype=np.float64) for cell in cells], np.float32)
