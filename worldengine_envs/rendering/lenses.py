@@ -53,7 +53,7 @@ def undistort(points: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
         step = np.stack([yy * off[..., 0] - xy * off[..., 1], xx * off[..., 1] - xy * off[..., 0]], axis=-1) / det[..., None]
         found = np.clip(found - step, -100, 100)
     missed = np.abs(distort(found, coefficients) - points).max(axis=-1) > TOLERANCE
-    missed |= np.hypot(found[..., 0], found[..., 1]) >= _fold(coefficients)
+    missed |= np.hypot(found[..., 0], found[..., 1]) >= fold_radius(coefficients)
     if missed.any():
         raise DataError(
             f"the lens cannot see {missed.mean():.1%} of the image: its distortion folds back",
@@ -63,7 +63,7 @@ def undistort(points: np.ndarray, coefficients: np.ndarray) -> np.ndarray:
     return found
 
 
-def _fold(coefficients: np.ndarray) -> float:
+def fold_radius(coefficients: np.ndarray) -> float:
     """Returns the radius at z = 1 from which on the radial distortion decreases; infinity if it never does."""
     k1, k2, _, _, k3 = coefficients
     roots = np.roots([7 * k3, 5 * k2, 3 * k1, 1])

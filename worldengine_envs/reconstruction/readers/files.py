@@ -1,0 +1,101 @@
+"""Reading the small text files that come with images: numbers in rows, JSON, folders of numbered images."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from worldengine_envs.errors import DataError
+
+IMAGES = (".png", ".jpg", ".jpeg")
+
+
+def read_json(path: Path):
+    """Returns what a JSON file holds.
+
+    Raises:
+        DataError: It is missing or no JSON.
+    """
+    try:
+        return json.loads(read_text(path))
+    except ValueError as error:
+        raise DataError(f"is no JSON ({error})", file=path) from None
+
+
+def read_text(path: Path) -> str:
+    """Returns the text of a file.
+
+    Raises:
+        DataError: It is missing or no text.
+    """
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise DataError("is missing", file=path) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"cannot be read ({error})", file=path) from None
+
+
+def read_poses(path: Path) -> np.ndarray:
+    """Returns (rows, 4, 4) float64 poses written as the 12 numbers of a 3x4 matrix in each row.
+
+    Raises:
+        DataError: A row has not 12 numbers.
+    """
+    rows = [line.split() for line in read_text(path).splitlines() if line.strip()]
+    poses = np.tile(np.eye(4), (len(rows), 1, 1))
+    for i, row in enumerate(rows):
+        poses[i, :3] = numbers(row, 12, path, f"row {i + 1}").reshape(3, 4)
+    return poses
+
+
+def numbers(words, count: int, path: Path, field: str) -> np.ndarray:
+    """Returns (count,) float64.
+
+    Raises:
+        DataError: They are not so many, or no numbers.
+    """
+    try:
+        values = np.array([float(word) for word in words], np.float64)
+    except (TypeError, ValueError):
+        raise DataError("holds something that is no number", file=path, field=field) from None
+    if len(values) != count:
+        raise DataError(f"{len(values)} numbers where there are to be {count}", file=path, field=field)
+    return values
+
+
+def matrix(rows, shape: tuple[int, int], path: Path, field: str) -> np.ndarray:
+    """Returns a float64 matrix of the given shape.
+
+    Raises:
+        DataError: It is none.
+    """
+    try:
+        values = np.asarray(rows, np.float64)
+    except (TypeError, ValueError):
+        raise DataError("is no matrix of numbers", file=path, field=field) from None
+    if values.shape != shape:
+        raise DataError(f"has shape {values.shape}, not {shape}", file=path, field=field)
+    return values
+
+
+def numbered(folder: Path, suffixes: tuple[str, ...] = IMAGES) -> dict[int, Path]:
+    """Returns the files of a folder by the number that they are named by; none if there is no folder."""
+    if not folder.is_dir():
+        return {}
+    return {int(p.stem): p for p in sorted(folder.iterdir()) if p.suffix.lower() in suffixes and p.stem.isdigit()}
+
+
+def pose_of(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
+    """Returns (4, 4) float64 of (3, 3) and (3,)."""
+    pose = np.eye(4)
+    pose[:3, :3], pose[:3, 3] = rotation, translation
+    return pose
+
+
+def yaw_pose(yaw: float, center: np.ndarray) -> np.ndarray:
+    """Returns (4, 4) float64: turned about z, at ``center`` (3,)."""
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    return pose_of(np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]]), center)
