@@ -1,0 +1,64 @@
+"""Colours of points: from the image that is nearest in time among those that see them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from worldengine_envs.reconstruction.camera_log import CameraLog
+from worldengine_envs.reconstruction.pictures import Pictures
+from worldengine_envs.reconstruction.points.boxes import Boxes
+from worldengine_envs.reconstruction.points.voxels import Cloud
+
+NEAREST_M = 0.3  # from a camera
+CELL_PX = 6  # side of the cells in each of which a point hides those behind it
+HIDDEN = 1.15  # that much farther than the nearest in its cell
+HIDDEN_S = 1e4  # a view in which a point is hidden counts as if it were so much later
+
+
+def project(xyz: np.ndarray, world_to_camera: np.ndarray, intrinsics: np.ndarray, height: int, width: int):
+    """Returns rows of the points (N, 3) that are in an image, their row and column there [px, int] and depth (float64) [m]."""
+    local = xyz @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]
+    depth = local[:, 2]
+    ahead = np.flatnonzero(depth > NEAREST_M)
+    fx, fy, cx, cy = intrinsics
+    u = np.floor(fx * local[ahead, 0] / depth[ahead] + cx)
+    v = np.floor(fy * local[ahead, 1] / depth[ahead] + cy)
+    inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
+    rows = ahead[inside]
+    return rows, v[inside].astype(np.int64), u[inside].astype(np.int64), depth[rows]
+
+
+def hidden(row: np.ndarray, column: np.ndarray, depth: np.ndarray, height: int, width: int, cell: int = CELL_PX) -> np.ndarray:
+    """Returns (N,) bool which of the points of an image are behind another that is in the same cell of pixels."""
+    across = width // cell + 1
+    index = (row // cell) * across + column // cell
+    nearest = np.full((height // cell + 1) * across, np.inf)
+    np.minimum.at(nearest, index, depth)
+    return depth > HIDDEN * nearest[index]
+
+
+def colour(cloud: Cloud, log: CameraLog, pictures: Pictures, views: np.ndarray, boxes: Boxes) -> Cloud:
+    """Returns the points that any view sees, with colours.
+
+    Args:
+        cloud: Points in the frames of their nodes.
+        log: What was recorded.
+        pictures: Its images.
+        views: (V,) rows of the views that may be looked at.
+        boxes: Of the actors.
+    """
+    best, rgb = np.full(len(cloud.xyz), np.inf), cloud.rgb.copy()
+    for i in views:
+        view = log.views[i]
+        placed, there = boxes.gather(cloud.xyz, cloud.node, view.time_us, view.traversal)
+        rows = np.flatnonzero(there)
+        picture = pictures[i]
+        height, width = picture.usable.shape
+        seen, row, column, depth = project(placed[rows], picture.world_to_camera, picture.intrinsics, height, width)
+        late = np.abs(cloud.time_us[rows[seen]] - view.time_us) * 1e-6
+        late = late + HIDDEN_S * hidden(row, column, depth, height, width)
+        better = picture.usable[row, column] & (late < best[rows[seen]])
+        chosen = rows[seen][better]
+        best[chosen], rgb[chosen] = late[better], picture.rgb[row[better], column[better]]
+    kept = np.isfinite(best)
+    return cloud._replace(rgb=rgb).take(kept)
