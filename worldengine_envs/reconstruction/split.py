@@ -9,6 +9,8 @@ import numpy as np
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import CameraLog
 
+UNKNOWN_PERIOD_US = 500_000.0  # between two images of a camera, where no camera took two
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
@@ -75,14 +77,14 @@ def time_steps(log: CameraLog, traversal: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _period_us(log: CameraLog, rows: list[int]) -> float:
-    """Returns the median time from one image to the next of the same camera; 0 if no camera took two."""
+    """Returns the median time from one image to the next of the same camera."""
     last, gaps = {}, []
     for row in rows:
         view = log.views[row]
         if view.camera in last and view.time_us > last[view.camera]:
             gaps.append(view.time_us - last[view.camera])
         last[view.camera] = view.time_us
-    return float(np.median(gaps)) if gaps else 0.0
+    return float(np.median(gaps)) if gaps else UNKNOWN_PERIOD_US
 
 
 def _nearest_step(times: np.ndarray, time_us: int) -> int:

@@ -9,7 +9,7 @@ import numpy as np
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import ActorTrack, Camera, CameraLog, Sweep, View
-from worldengine_envs.reconstruction.readers.files import matrix, numbers, read_json, yaw_pose
+from worldengine_envs.reconstruction.readers.files import matrix, numbers, read_array, read_json, yaw_pose
 from worldengine_envs.scenario.types import AgentType
 
 FORMAT, VERSION, NAME = "worldengine-camera-log", 1, "log.json"
@@ -89,15 +89,5 @@ def _actors(data: dict, path: Path, shift: np.ndarray, traversal: str) -> tuple[
 
 
 def _read_sweep(path: Path) -> np.ndarray:
-    """Returns (points, 3) float32 [m].
-
-    Raises:
-        DataError: The file is missing or not such an array.
-    """
-    try:
-        returns = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"cannot be read as a LiDAR sweep ({error})", file=path) from None
-    if returns.ndim != 2 or returns.shape[1] < 3 or returns.dtype.kind != "f":
-        raise DataError(f"is no sweep: {returns.dtype} {returns.shape}", file=path)
-    return returns[:, :3].astype(np.float32)
+    """Returns (points, 3) float32 [m]."""
+    return read_array(path, None, 3)[:, :3].astype(np.float32)

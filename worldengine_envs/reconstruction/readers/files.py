@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 
@@ -99,3 +100,22 @@ def yaw_pose(yaw: float, center: np.ndarray) -> np.ndarray:
     """Returns (4, 4) float64: turned about z, at ``center`` (3,)."""
     cos, sin = np.cos(yaw), np.sin(yaw)
     return pose_of(np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]]), center)
+
+
+def read_array(path: Path, name: str | None, columns: int) -> np.ndarray:
+    """Returns (rows, at least ``columns``) numbers of a .npz (the array of that name), .npy (no name) or raw float32 file.
+
+    Raises:
+        DataError: The file is missing, truncated, or holds something else.
+    """
+    try:
+        if path.suffix in (".npz", ".npy"):
+            data = np.load(path, allow_pickle=False)
+            values = data if name is None else data[name]
+        else:
+            values = np.fromfile(path, np.float32).reshape(-1, columns)
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
+        raise DataError(f"cannot be read as a LiDAR sweep ({error})", file=path) from None
+    if not isinstance(values, np.ndarray) or values.ndim != 2 or values.shape[1] < columns or values.dtype.kind not in "fiu":
+        raise DataError("is no sweep: not a table of numbers with a column for each of x, y, z", file=path)
+    return values

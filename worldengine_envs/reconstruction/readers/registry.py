@@ -37,6 +37,9 @@ FORMATS = {
         "folders that worldengine camera-log writes; several are traversals of one street", f"{_HERE}.city:read_city", True
     ),
     "kitti": Format("sequences of KITTI odometry", f"{_HERE}.kitti:read_kitti"),
+    "kitti-raw": Format("KITTI raw: a drive, or images and Velodyne scans with poses", f"{_HERE}.kitti_raw:read_kitti_raw"),
+    "nuscenes": Format("pickles of nuScenes key frames with the images beside them", f"{_HERE}.nuscenes:read_nuscenes", True),
+    "dgp": Format("scenes in the layout of DDAD", f"{_HERE}.dgp:read_dgp", True),
 }
 
 
