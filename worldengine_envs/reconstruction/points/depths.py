@@ -10,9 +10,8 @@ from worldengine_envs.reconstruction.camera_log import CameraLog
 from worldengine_envs.reconstruction.pictures import Pictures
 from worldengine_envs.reconstruction.points.boxes import Boxes
 from worldengine_envs.reconstruction.points.colour import hidden, project
-from worldengine_envs.reconstruction.points.flow import flow_depth
 from worldengine_envs.reconstruction.points.lidar import sweep_points
-from worldengine_envs.reconstruction.points.neighbours import Neighbours
+from worldengine_envs.reconstruction.points.maps import DepthMaps
 from worldengine_envs.reconstruction.points.types import DepthSamples
 from worldengine_envs.reconstruction.settings import PointSettings
 from worldengine_envs.reconstruction.split import Split
@@ -27,6 +26,9 @@ STEP_PX = 2  # of triangulated depths every so-many-th row and column is kept
 class ViewDepths:
     """Measured depths of images: from the LiDAR sweep nearest in time, or triangulated from neighbouring images.
 
+    Attributes:
+        maps: Triangulated depths, by view.
+
     Args:
         log: What was recorded.
         pictures: Its images.
@@ -40,7 +42,7 @@ class ViewDepths:
         self.sweeps = np.asarray(split.train_sweeps, np.int64)
         self.sweep_times = np.array([log.sweeps[s].time_us for s in self.sweeps], np.int64)
         self.sweep_traversals = np.array([log.sweeps[s].traversal for s in self.sweeps], dtype=object)
-        self.neighbours = Neighbours(log, split.train)
+        self.maps = DepthMaps(log, pictures, split.train, settings.farthest_m)
         self._train = frozenset(int(i) for i in split.train)
         self._kept: OrderedDict[int, DepthSamples] = OrderedDict()
         self._bytes = 0
@@ -78,7 +80,7 @@ class ViewDepths:
     def _from_flow(self, i: int) -> DepthSamples:
         if i not in self._train:
             return DepthSamples.none()
-        found = flow_depth(self.pictures[i], [self.pictures[j] for j in self.neighbours.of(i)], self.settings.farthest_m)
+        found = self.maps[i]
         sparse = np.zeros(found.depth.shape, bool)
         sparse[::STEP_PX, ::STEP_PX] = True
         pixel = np.flatnonzero(sparse & (found.depth > 0.0))

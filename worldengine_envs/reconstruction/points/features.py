@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy.spatial import cKDTree
 
 from worldengine_envs.reconstruction.camera_log import CameraLog
 from worldengine_envs.reconstruction.pictures import Picture, Pictures
 from worldengine_envs.reconstruction.points.boxes import Boxes
-from worldengine_envs.reconstruction.points.flow import flow_depth
-from worldengine_envs.reconstruction.points.neighbours import Neighbours
-from worldengine_envs.reconstruction.points.voxels import Cloud, join, lonely, no_points, thin
-from worldengine_envs.reconstruction.settings import PointSettings
+from worldengine_envs.reconstruction.points.colour import project
+from worldengine_envs.reconstruction.points.flow import Depth
+from worldengine_envs.reconstruction.points.maps import DepthMaps
+from worldengine_envs.reconstruction.points.voxels import Cloud, join, no_points
 
-STACKED = 1_000_000  # points that are held before they are thinned
+LIDAR_CELL_PX = 12  # side of the parts of an image in which nothing is triangulated where LiDAR points are: they are more exact
+CELL_PX = 3  # side of the parts of an image of which each gets a point
+PASSES_PX = (16.0, 4.0, 1.0)  # least parallax: what is seen best goes first, and others only where nothing is yet
+SAME = 0.15  # difference of the logarithms of two depths of one surface, with a match's error on top
+MATCH_PX = 1.0
+THROUGH = 0.75  # of the depth of an image: points nearer than that are seen through
 
 
 def rays(picture: Picture, pixel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -25,41 +29,85 @@ def rays(picture: Picture, pixel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return camera_to_world[:3, 3], local @ camera_to_world[:3, :3].T
 
 
-def triangulate(
-    log: CameraLog, pictures: Pictures, views: np.ndarray, settings: PointSettings, centers: cKDTree, boxes: Boxes
-) -> Cloud:
-    """Returns thinned and coloured points of the background, and of actors in their boxes' frames.
+def triangulate(log: CameraLog, pictures: Pictures, maps: DepthMaps, boxes: Boxes, lidar: Cloud, most: int) -> Cloud:
+    """Returns coloured points of the background: one wherever an image shows a surface that has none.
 
     Args:
         log: What was recorded.
         pictures: Its images.
-        views: (V,) rows of the views that may be looked at.
-        settings: Side of the voxels, range.
-        centers: Of the cameras.
-        boxes: Of the actors. Flow between two times is meaningless where one moves: those points are left out.
+        maps: Their depths.
+        boxes: Of the actors. Flow between two times is meaningless where one moves: nothing is triangulated there.
+        lidar: Points that are there already.
+        most: Number of points after which no more are sought.
     """
-    neighbours, held, cloud = Neighbours(log, views), [], no_points()
-    for i in neighbours.views:
-        partners = neighbours.of(int(i))
-        if not partners:
-            continue
-        found = _of_view(log, pictures, int(i), partners, settings, boxes)
-        held.append(thin(found, centers, settings.voxel_m))
-        held[-1] = held[-1]._replace(count=np.ones(len(held[-1].xyz)))
-        if sum(len(part.xyz) for part in held) > STACKED:
-            held, cloud = [], thin(join([cloud, *held]), centers, settings.voxel_m)
-    cloud = thin(join([cloud, *held]), centers, settings.voxel_m)
-    return cloud.take(~lonely(cloud.xyz, cloud.node))
+    cloud = no_points()
+    views = [int(i) for i in maps.neighbours.views if maps.neighbours.of(int(i))]
+    for least in PASSES_PX:
+        for i in views:
+            if len(cloud.xyz) < most:
+                cloud = join([cloud, _new_points(log, pictures[i], maps[i], i, cloud, boxes, lidar, least)])
+    return cloud.take(_supported(cloud, pictures, maps, views))
 
 
-def _of_view(log: CameraLog, pictures: Pictures, i: int, partners: list[int], settings: PointSettings, boxes: Boxes) -> Cloud:
-    """Returns the background's points at the pixels of one image whose depth is found."""
-    picture, view = pictures[i], log.views[i]
-    found = flow_depth(picture, [pictures[j] for j in partners], settings.farthest_m)
-    pixel = np.flatnonzero(found.depth > 0.0)
+def _new_points(
+    log: CameraLog, picture: Picture, found: Depth, i: int, cloud: Cloud, boxes: Boxes, lidar: Cloud, least: float
+) -> Cloud:
+    """Returns a point for each cell of an image with enough parallax whose surface has none in the cloud."""
+    view, width = log.views[i], picture.usable.shape[1]
+    wanted = (found.parallax > least) & ~_taken(picture, boxes.gather(lidar.xyz, lidar.node, view.time_us, view.traversal))
+    wanted &= ~_covered(picture, found, cloud.xyz)
+    pixel = np.flatnonzero(wanted)
+    cell = (pixel // width // CELL_PX) * width + pixel % width // CELL_PX
+    order = np.lexsort((-found.parallax.reshape(-1)[pixel], cell))  # of each cell the pixel that is surest
+    pixel = pixel[order[np.unique(cell[order], return_index=True)[1]]]
     center, directions = rays(picture, pixel)
-    xyz = center + directions * found.depth.reshape(-1)[pixel, None]
-    placed, node = boxes.divide(xyz, view.time_us, view.traversal)
-    rgb = picture.rgb.reshape(-1, 3)[pixel].astype(np.float32)
-    n = len(pixel)
+    placed, node = boxes.divide(center + directions * found.depth.reshape(-1)[pixel, None], view.time_us, view.traversal)
+    rgb, n = picture.rgb.reshape(-1, 3)[pixel].astype(np.float32), len(pixel)
     return Cloud(placed, node, rgb, np.full(n, view.time_us), np.ones(n)).take(node < 0)
+
+
+def _taken(picture: Picture, placed: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Returns (H, W) bool near which pixels points (N, 3) are, of those that are there (N,)."""
+    xyz, there = placed
+    height, width = picture.usable.shape
+    _, row, column, _ = project(xyz[there], picture.world_to_camera, picture.intrinsics, height, width)
+    cells = np.zeros((height // LIDAR_CELL_PX + 1, width // LIDAR_CELL_PX + 1), bool)
+    cells[row // LIDAR_CELL_PX, column // LIDAR_CELL_PX] = True
+    return _spread(cells, LIDAR_CELL_PX, height, width)
+
+
+def _covered(picture: Picture, found: Depth, xyz: np.ndarray) -> np.ndarray:
+    """Returns (H, W) bool in which pixels' cells the nearest or farthest of the points has the depth of the pixel."""
+    height, width = picture.usable.shape
+    _, row, column, depth = project(xyz, picture.world_to_camera, picture.intrinsics, height, width)
+    shape = height // CELL_PX + 1, width // CELL_PX + 1
+    covered = np.zeros((height, width), bool)
+    for choose, start in ((np.minimum, np.inf), (np.maximum, 0.0)):
+        cells = np.full(shape, start)
+        choose.at(cells, (row // CELL_PX, column // CELL_PX), depth)
+        covered |= _same(_spread(cells, CELL_PX, height, width), found.depth, found.parallax)
+    return covered
+
+
+def _supported(cloud: Cloud, pictures: Pictures, maps: DepthMaps, views: list[int]) -> np.ndarray:
+    """Returns (N,) bool which points more images confirm than see through."""
+    votes = np.zeros(len(cloud.xyz))
+    for i in views:
+        picture, found = pictures[i], maps[i]
+        height, width = picture.usable.shape
+        rows, row, column, depth = project(cloud.xyz, picture.world_to_camera, picture.intrinsics, height, width)
+        measured, parallax = found.depth[row, column], found.parallax[row, column]
+        votes[rows] += _same(depth, measured, parallax)
+        votes[rows] -= depth < THROUGH * measured
+    return votes > 0
+
+
+def _same(depth: np.ndarray, measured: np.ndarray, parallax: np.ndarray) -> np.ndarray:
+    """Returns where two depths [m] are of one surface, as far as the parallax [px] allows to say."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.abs(np.log(depth / measured)) < SAME + MATCH_PX / parallax
+
+
+def _spread(cells: np.ndarray, side: int, height: int, width: int) -> np.ndarray:
+    """Returns (height, width) what cells of so many pixels' side say of their pixels."""
+    return np.repeat(np.repeat(cells, side, axis=0), side, axis=1)[:height, :width]

@@ -12,18 +12,18 @@ from worldengine_envs.reconstruction.points.boxes import Boxes
 from worldengine_envs.reconstruction.points.colour import colour
 from worldengine_envs.reconstruction.points.features import triangulate
 from worldengine_envs.reconstruction.points.lidar import stack
+from worldengine_envs.reconstruction.points.maps import DepthMaps
 from worldengine_envs.reconstruction.points.random import random_points
 from worldengine_envs.reconstruction.points.types import Points
-from worldengine_envs.reconstruction.points.voxels import Cloud, join, sides, spacing
+from worldengine_envs.reconstruction.points.voxels import Cloud, join, spacing
 from worldengine_envs.reconstruction.settings import PointSettings
 from worldengine_envs.reconstruction.split import Split
 
 FEWEST = 500  # points of the background under which random ones are added
-APART = 3.0  # triangulated points stay that many voxels away from the LiDAR's, which are more exact
 SEED = 0
 
 
-def find_points(log: CameraLog, pictures: Pictures, split: Split, settings: PointSettings) -> Points:
+def find_points(log: CameraLog, pictures: Pictures, split: Split, settings: PointSettings, maps: DepthMaps | None = None) -> Points:
     """Returns coloured points on the surfaces of the background and of actors, found in nothing but what may be learned from.
 
     Args:
@@ -31,6 +31,7 @@ def find_points(log: CameraLog, pictures: Pictures, split: Split, settings: Poin
         pictures: Its images.
         split: What may be learned from.
         settings: How many, how dense, how far.
+        maps: Depths of the images, where they are kept for more than this.
 
     Raises:
         DataError: There is no image to learn from.
@@ -40,8 +41,8 @@ def find_points(log: CameraLog, pictures: Pictures, split: Split, settings: Poin
     boxes, problems = Boxes(log), []
     centers = cKDTree(np.array([log.views[i].camera_to_world[:3, 3] for i in split.train]))
     lidar = colour(stack(log, split, settings, centers, boxes), log, pictures, split.train, boxes)
-    features = triangulate(log, pictures, split.train, settings, centers, boxes)
-    features = features.take(_apart(features, lidar, centers, settings.voxel_m))
+    maps = maps or DepthMaps(log, pictures, split.train, settings.farthest_m)
+    features = triangulate(log, pictures, maps, boxes, lidar, settings.max_points)
     clouds, source = [lidar, features], "lidar" if (lidar.node < 0).sum() >= FEWEST else "features"
     if (lidar.node < 0).sum() + len(features.xyz) < FEWEST:
         clouds, source = [*clouds, random_points(log, pictures, split.train, settings)], "random"
@@ -50,15 +51,6 @@ def find_points(log: CameraLog, pictures: Pictures, split: Split, settings: Poin
     rgb = np.clip(np.rint(cloud.rgb), 0, 255).astype(np.uint8)
     near = spacing(cloud.xyz, cloud.node, settings.voxel_m)
     return Points(cloud.xyz.astype(np.float32), rgb, cloud.node.astype(np.int32), near, source, tuple(problems))
-
-
-def _apart(cloud: Cloud, others: Cloud, centers: cKDTree, voxel_m: float) -> np.ndarray:
-    """Returns (N,) bool which points are not near any of the background's others."""
-    background = others.xyz[others.node < 0]
-    if not len(background) or not len(cloud.xyz):
-        return np.ones(len(cloud.xyz), bool)
-    distance, _ = cKDTree(background).query(cloud.xyz)
-    return distance > APART * sides(cloud.xyz, cloud.node, centers, voxel_m)
 
 
 def _capped(cloud: Cloud, most: int) -> Cloud:

@@ -76,11 +76,15 @@ def _triangulate(picture: Picture, grey: np.ndarray, other: Picture, farthest_m:
 
 
 def _flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Returns (H, W, 2) float32 where pixels of a go in b [px]."""
+    """Returns (H, W, 2) float32 where pixels of a go in b [px]; the same with any number of threads."""
     cv2 = opencv()
-    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search, threads = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM), cv2.getNumThreads()
     search.setFinestScale(0)
-    return search.calc(a, b, None)
+    cv2.setNumThreads(1)  # it searches stripes of the image, as many as there are threads
+    try:
+        return search.calc(a, b, None)
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def _nearest_on_rays(picture: Picture, other: Picture, u, v, to_u, to_v):
