@@ -7,6 +7,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -15,8 +16,12 @@ from worldengine_envs.envs.scenes import appearance_of, scene_key, scene_of
 from worldengine_envs.rendering.frames import Renderer, RenderSettings
 from worldengine_envs.rendering.gaussians import Gaussians
 from worldengine_envs.rendering.scene import BACKGROUND, SKY, GaussianScene
+from worldengine_envs.rendering.witnesses import UNKNOWN
 from worldengine_envs.scenario.types import AgentType, LightState, Scenario
 from worldengine_envs.simulation.threads import num_threads
+
+if TYPE_CHECKING:
+    from worldengine_envs.rendering.confidence import Judge
 
 MAX_BYTES = 2**31  # of scenery that a renderer keeps; beyond, what was not on stage for longest goes
 NEAREST_M = 0.3  # what is nearer to a camera is not drawn: the projection of Gaussians so near spreads them over the picture
@@ -32,6 +37,7 @@ class Cast:
     per_size: np.ndarray  # (agents, 3) float64 1 / size of the box that the part fills [1/m]
     height: np.ndarray  # (agents,) float64 [m]
     borrowed: np.ndarray  # (agents,) bool: it has no asset of its own
+    witnessed: np.ndarray  # (agents,) int32 row of the witnesses' actors, UNKNOWN if it is none of them
     light: np.ndarray  # (4,) int32 by LightState
     light_z: float  # height of a light's origin [m]
     light_pose: np.ndarray  # (lights, 3) float64 x, y [m], yaw [rad]; NaN = none of its own
@@ -50,6 +56,7 @@ class Scenery:
     parts: list[int]
     count: int  # Gaussians
     nbytes: int
+    judge: Judge | None  # of a reconstruction that keeps witnesses: how far its frames can be trusted
     users: int = 0  # worlds that it is on stage in
     casts: dict[tuple[str, float], Cast] = field(default_factory=dict)  # by scenario and detail of the models that play in it
 
@@ -135,7 +142,8 @@ class Assets:
         actors = {token: (parts[token], scene.nodes[token].size) for token in scene.actors}
         nbytes = sum(_nbytes(gaussians) for gaussians in looks.values())
         background, sky = parts[BACKGROUND], parts.get(SKY, -1)
-        return Scenery(keep, appearance, scene.kind, background, sky, actors, list(parts.values()), len(scene), nbytes)
+        judge = _judge_of(scene)
+        return Scenery(keep, appearance, scene.kind, background, sky, actors, list(parts.values()), len(scene), nbytes, judge)
 
     def _make_room(self) -> None:
         total = self.nbytes
@@ -165,6 +173,8 @@ class Assets:
         sizes = np.maximum(typical_sizes(scenario), LEAST_M)
         part, per_size = np.zeros(agents, np.int32), np.ones((agents, 3))
         borrowed = np.zeros(agents, np.bool_)
+        known = {} if scenery.judge is None else scenery.judge.rows
+        witnessed = np.array([known.get(token, UNKNOWN) for token in tracks.tokens], np.int32)
         for a, token in enumerate(tracks.tokens):
             if token in scenery.actors:
                 part[a], size = scenery.actors[token]
@@ -173,7 +183,7 @@ class Assets:
                 part[a], size = self._model(model, detail, scenery.appearance)
                 borrowed[a] = True
             per_size[a] = 1.0 / np.array(size)
-        return Cast(scenario, part, per_size, sizes[:, 2], borrowed, *self._lights(scenario, scenery, detail))
+        return Cast(scenario, part, per_size, sizes[:, 2], borrowed, witnessed, *self._lights(scenario, scenery, detail))
 
     def _lights(self, scenario: Scenario, scenery: Scenery, detail: float) -> tuple[np.ndarray, float, np.ndarray]:
         """Returns parts by state, the height of their origin and where lights stand; a reconstruction holds its own lights."""
@@ -194,6 +204,14 @@ def typical_sizes(scenario: Scenario) -> np.ndarray:
     before = tracks.steps - 1 - tracks.valid[:, ::-1].argmax(1)
     step = np.where(ahead.any(1), k + ahead.argmax(1), before)
     return tracks.size[np.arange(len(tracks)), step].astype(np.float64)
+
+
+def _judge_of(scene: GaussianScene) -> Judge | None:
+    if scene.witnesses is None:
+        return None
+    from worldengine_envs.rendering.confidence import Judge
+
+    return Judge(scene.witnesses)
 
 
 def _nbytes(gaussians: Gaussians) -> int:

@@ -197,6 +197,16 @@ class WorldBatch:
         if self.cameras is not None:
             self.cameras.look(worlds)
 
+    def look_on(self, worlds: np.ndarray) -> None:
+        """As ``look``, after decisions: episodes are truncated where ``min_confidence`` says so."""
+        self.look(worlds)
+        if self.cameras is None or self.cameras.settings.min_confidence <= 0.0:
+            return
+        cameras, d = self.cameras, self.decisions
+        low = cameras.confidence[worlds] < cameras.settings.min_confidence
+        cameras.low[worlds] = low & ~d.terminated[worlds]
+        d.truncated[worlds] |= cameras.low[worlds]
+
     @property
     def observed(self) -> dict[str, np.ndarray]:
         """What all worlds observe, (W, ...) by name: images, then state. Overwritten by what comes next."""

@@ -17,6 +17,9 @@ class CameraObserver(Cameras):
     def __init__(self, settings: CameraSettings, batch, on_device: bool = False):
         super().__init__(settings, batch, on_device)
         self.spaces = settings.spaces(self.names)
+        self.confidence = np.zeros(batch.num_worlds)  # of what was drawn last, where the world is ``judged``
+        self.low = np.zeros(batch.num_worlds, np.bool_)  # it ended the episode
+        self._sum, self._count = np.zeros(batch.num_worlds), np.zeros(batch.num_worlds, np.int64)  # over the episode
         self._every = round(HISTORY_PERIOD_S / STEP_S / batch.decisions.substeps)
         self._depth = (settings.image_history - 1) * self._every  # earlier decisions that are kept
         shape, kept = (batch.num_worlds, *settings.image_size), 1 + self._depth if self._depth else 0
@@ -34,6 +37,7 @@ class CameraObserver(Cameras):
         self.assets.prepare(batch.selection.pack, [batch.scenario_of(w) for w in worlds.tolist()], self.settings.scene_detail)
         for w in worlds.tolist():
             self.set_stage(w)
+        self._sum[worlds], self._count[worlds], self.low[worlds] = 0.0, 0, False
         if self._depth:
             self._look_back(worlds)
 
@@ -47,7 +51,15 @@ class CameraObserver(Cameras):
         lights = scenario["num_lights"].astype(np.int64)
         first = scenario["light_start"] + state.step[worlds] * lights
         moments = Moments(state.agents, state.agent_size, state.present, bank.light_state, first, lights)
-        self._keep(worlds, self.draw(worlds, worlds, moments))
+        confidence = np.zeros(len(worlds))
+        self._keep(worlds, self.draw(worlds, worlds, moments, confidence))
+        self.confidence[worlds] = confidence
+        self._sum[worlds] += confidence
+        self._count[worlds] += 1
+
+    def mean_confidence(self, w: int) -> float:
+        """Returns the mean over all that world ``w`` has shown in its episode."""
+        return float(self._sum[w] / max(self._count[w], 1))
 
     def _keep(self, worlds: np.ndarray, drawn) -> None:
         """Puts drawn images (n, cameras, H, W, 3) at the end of the history of worlds (n,) and writes what is observed."""

@@ -36,6 +36,7 @@ class CameraSettings:
     appearance: str | None = None
     image_history: int = 1
     scene_detail: float = 1.0
+    min_confidence: float = 0.0
 
     def optics(self, rig: CameraRig) -> Optics:
         """Returns what is drawn for the cameras of a rig.

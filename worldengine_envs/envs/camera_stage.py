@@ -14,7 +14,9 @@ from worldengine_envs.envs.camera_frames import NOTHING, FrameWriter, Moments, m
 from worldengine_envs.envs.camera_settings import CameraSettings, Optics
 from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.cameras import find_rig
+from worldengine_envs.rendering.frames import Frames, Images
 from worldengine_envs.rendering.lenses import resample
+from worldengine_envs.rendering.witnesses import OUTPUTS
 from worldengine_envs.scenario.types import Scenario
 
 
@@ -34,6 +36,8 @@ class Cameras:
         worlds, self.names = batch.num_worlds, settings.camera_names(batch.selection)
         self.stage = make_stage(worlds, 1, 0, len(self.names))
         self.borrowed = np.zeros(worlds, np.int64)  # agents without an asset of their own
+        self.judged = np.zeros(worlds, np.bool_)  # the scene is a reconstruction that knows how well it was seen
+        self._witnessed = [np.zeros(0, np.int32)] * worlds  # by row of the tracks, as in ``Cast``
         self._writer = FrameWriter()
         self._optics: list[Optics | None] = [None] * worlds
         self._known_optics: dict[tuple, Optics] = {}  # by the rig's content
@@ -44,11 +48,16 @@ class Cameras:
         """Puts the scenario that world ``w`` is in on its stage.
 
         Raises:
-            DataError: It has no scene, or not the cameras or the appearance that were asked for.
+            DataError: It has no scene, or not the cameras or the appearance that were asked for, or ``min_confidence`` has no use.
         """
         batch, settings, scenario = self.batch, self.settings, self.batch.scenario_of(w)
         optics = self._optics_of(scenario)
         scenery, cast = self.assets.take(batch.selection.pack, scenario, settings.scene_detail, settings.appearance)
+        if settings.min_confidence > 0.0 and scenery.judge is None:
+            self.assets.leave(scenery)
+            problem = f"its scene is {scenery.kind} and knows nothing of confidence"
+            remedy = "Leave min_confidence at 0, or drive in a reconstructed scene"
+            raise DataError(problem, scenario=scenario.id, field="min_confidence", remedy=remedy)
         old, self.on_stage[w] = self.on_stage[w], scenery
         if old is not None:
             self.assets.leave(old)
@@ -65,26 +74,37 @@ class Cameras:
         stage.to_center[w] = batch.arguments[0].scenarios[batch.worlds.scenario[w]]["rear_axle_to_center"]
         stage.ego_to_camera[w], stage.intrinsics[w], self._optics[w] = optics.ego_to_camera, optics.intrinsics, optics
         self.borrowed[w] = int(cast.borrowed[order[1:]].sum())
+        self.judged[w], self._witnessed[w] = scenery.judge is not None, cast.witnessed
 
-    def draw(self, source: np.ndarray, worlds: np.ndarray, moments: Moments):
-        """Returns (n, cameras, H, W, 3) uint8: rows ``source`` (n,) of the moments on the stages of ``worlds`` (n,)."""
+    def draw(self, source: np.ndarray, worlds: np.ndarray, moments: Moments, confidence: np.ndarray | None = None):
+        """Returns (n, cameras, H, W, 3) uint8: rows ``source`` (n,) of the moments on the stages of ``worlds`` (n,).
+
+        ``confidence`` (n,), if given, gets the mean confidence of the images of each draw, 0 where the scene does not know.
+        """
         optics = [self._optics[w] for w in worlds.tolist()]
         sizes = {one.size for one in optics}
         if len(sizes) == 1:
-            return self._draw_alike(source, worlds, moments, optics)
+            return self._draw_alike(source, worlds, moments, optics, confidence)
         images = self.room((len(source), len(self.names), *self.settings.image_size, 3))
         for size in sizes:  # rigs whose lenses need pinhole images of another size
             rows = np.array([i for i, one in enumerate(optics) if one.size == size])
             lights = {name: getattr(moments, name)[rows] for name in ("light_row", "light_count")}
-            images[rows] = self._draw_alike(source[rows], worlds[rows], moments._replace(**lights), [optics[i] for i in rows])
+            mine = None if confidence is None else np.zeros(len(rows))
+            images[rows] = self._draw_alike(source[rows], worlds[rows], moments._replace(**lights), [optics[i] for i in rows], mine)
+            if confidence is not None:
+                confidence[rows] = mine
         return images
 
-    def _draw_alike(self, source: np.ndarray, worlds: np.ndarray, moments: Moments, optics: list[Optics]):
+    def _draw_alike(self, source: np.ndarray, worlds: np.ndarray, moments: Moments, optics: list[Optics], confidence):
         """As ``draw``, of worlds whose pinhole images have the same size."""
         bent = any(one.maps is not None for one in optics)
+        judges = confidence is not None and self.judged[worlds].any()
         with self.assets.lock:
             frames = self._writer.write(source, worlds, moments, self.stage, *optics[0].size)
-            drawn = self.assets.renderer.render(frames).rgb
+            seen = self.assets.renderer.render(frames, ("rgb", *OUTPUTS) if judges else ("rgb",))
+        if judges:
+            confidence[:] = self._judge(frames, seen, worlds)
+        drawn = seen.rgb
         if not isinstance(drawn, np.ndarray) and (bent or not self.on_device):
             drawn = drawn.cpu().numpy()
         drawn = drawn.reshape(len(source), len(self.names), *optics[0].size, 3)
@@ -94,6 +114,15 @@ class Cameras:
         for i, one in enumerate(optics):
             images[i] = drawn[i] if one.maps is None else resample(drawn[i], one.maps)
         return self._handed_on(images)
+
+    def _judge(self, frames: Frames, images: Images, worlds: np.ndarray) -> np.ndarray:
+        """Returns (n,) the mean confidence of the frames of each draw."""
+        from worldengine_envs.rendering.confidence import judge_frames
+
+        shown = np.repeat(worlds, len(self.names)).tolist()
+        judges = [self.on_stage[w].judge for w in shown]
+        confidence = judge_frames(frames, images, judges, [self._witnessed[w] for w in shown])
+        return confidence.reshape(len(worlds), len(self.names)).mean(axis=1, dtype=np.float64)
 
     def room(self, shape: tuple[int, ...]):
         """Returns zeros for images, where they are kept."""

@@ -9,7 +9,7 @@ import numpy as np
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import EzPickle
 
-from worldengine_envs.envs.infos import end_info, score_info, start_info
+from worldengine_envs.envs.infos import confidence_info, end_info, score_info, start_info
 from worldengine_envs.envs.settings import EnvironmentSettings
 
 _WORLD = np.zeros(1, np.int64)
@@ -19,8 +19,8 @@ class DrivingEnv(gym.Env, EzPickle):
     """A scenario to drive in; the undiscounted return of an episode is its PDM Score (``pdms-live``).
 
     Keyword arguments are those of ``EnvironmentSettings``. An episode is terminated by a failure (an at-fault collision with an
-    agent, or leaving the drivable area) and truncated at the horizon. A reset draws one of the chosen scenarios;
-    ``reset(options={"scenario": id})`` takes that one.
+    agent, or leaving the drivable area) and truncated at the horizon, or where its images fall below ``min_confidence``. A reset
+    draws one of the chosen scenarios; ``reset(options={"scenario": id})`` takes that one.
     """
 
     metadata = {"render_modes": ["rgb_array"], "render_fps": 10}  # noqa: RUF012 (Gymnasium's convention)
@@ -63,7 +63,7 @@ class DrivingEnv(gym.Env, EzPickle):
         self.batch.begin(_WORLD, [name])
         self.batch.look(_WORLD)
         self._running = self._begun = True
-        return self._observation(), start_info(self.batch, 0)
+        return self._observation(), start_info(self.batch, 0) | confidence_info(self.batch, 0)
 
     def step(self, action) -> tuple[dict, float, bool, bool, dict]:
         """Drives until the next decision.
@@ -76,7 +76,7 @@ class DrivingEnv(gym.Env, EzPickle):
             raise ResetNeeded("the episode is over (or none was begun): call reset()")
         batch = self.batch
         batch.drive(True, np.asarray(action)[None])
-        batch.look(_WORLD)
+        batch.look_on(_WORLD)
         d = batch.decisions
         terminated, truncated = bool(d.terminated[0]), bool(d.truncated[0])
         info = score_info(batch, 0)

@@ -10,7 +10,7 @@ from gymnasium.error import ResetNeeded
 from gymnasium.utils import EzPickle, seeding
 from pettingzoo import ParallelEnv
 
-from worldengine_envs.envs.infos import TERMS, end_info
+from worldengine_envs.envs.infos import TERMS, confidence_info, end_info
 from worldengine_envs.envs.parallel_batch import AgentBatch
 from worldengine_envs.envs.settings import EnvironmentSettings
 from worldengine_envs.errors import DataError
@@ -26,7 +26,8 @@ class DrivingParallelEnv(ParallelEnv, EzPickle):
     ``ego``, ``agent_1``, ... by their distance from the ego at the start. ``tracks`` tells the token of each one's track.
 
     An agent that fails (an at-fault collision with an agent, or leaving the drivable area) is terminated and leaves ``agents``; its
-    body brakes at 6 m/s2 and stays where others can hit it. All others are truncated at the horizon.
+    body brakes at 6 m/s2 and stays where others can hit it. All others are truncated at the horizon, or leave in the same way when
+    their images fall below ``min_confidence``.
 
     Args:
         pack: As in ``EnvironmentSettings``, like the other settings.
@@ -136,9 +137,9 @@ class DrivingParallelEnv(ParallelEnv, EzPickle):
         active = np.zeros(self.batch.num_worlds, np.bool_)
         self._gather(actions, active)
         self.batch.drive_agents(active, self._actions)
-        reward, terminated, truncated = d.reward.tolist(), d.terminated.tolist(), d.truncated.tolist()
         rows = [self._row[agent] for agent in agents]
-        self.batch.look(np.array(rows))
+        self.batch.look_on(np.array(rows))
+        reward, terminated, truncated = d.reward.tolist(), d.terminated.tolist(), d.truncated.tolist()
         over = [terminated[i] or truncated[i] for i in rows]
         self.agents = [agent for agent, left in zip(agents, over, strict=True) if not left]
         return (
@@ -192,6 +193,7 @@ class DrivingParallelEnv(ParallelEnv, EzPickle):
             for agent, i in zip(agents, rows, strict=True)
         }
         for agent, i, left in zip(agents, rows, over, strict=True):
+            infos[agent].update(confidence_info(self.batch, i))
             if left:
                 infos[agent].update(self._end_info(i))
         return infos

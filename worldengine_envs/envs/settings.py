@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 RENDER_MODES = (None, "rgb_array")
 OBSERVATIONS = ("state", "camera", "camera+state")
 CAMERA_KEYS = ("ego", "route")  # of the state that a camera observation has too
-CAMERA_ARGUMENTS = ("cameras", "image_size", "renderer", "device", "appearance", "image_history", "scene_detail")
+CAMERA_ARGUMENTS = ("cameras", "image_size", "renderer", "device", "appearance", "image_history", "scene_detail", "min_confidence")
 MAX_SIDE, MAX_HISTORY = 4096, 16
 
 
@@ -57,6 +57,8 @@ class EnvironmentSettings:
         appearance: "day", "dusk", "night" or another one of the scene; None = the scenario's own.
         image_history: How many images, 0.5 s apart, are stacked along the channels, oldest first.
         scene_detail: Density of Gaussians in sampled scenes, 1 = for images of 320x180.
+        min_confidence: An episode is truncated when the confidence of what its cameras show falls below this; 0 = never. Only
+            with camera observations of reconstructed scenes: how well a frame was observed is known of these alone.
 
     Raises:
         DataError: An argument is not what it has to be.
@@ -81,6 +83,7 @@ class EnvironmentSettings:
     appearance: str | None = None
     image_history: int = 1
     scene_detail: float = 1.0
+    min_confidence: float = 0.0
 
     def __post_init__(self):
         self._check_observation()
@@ -111,6 +114,10 @@ class EnvironmentSettings:
                 raise DataError(f"{self.image_size!r} is not a height and a width in 1..{MAX_SIDE}", field="image_size")
         if not (isinstance(self.image_history, int) and 1 <= self.image_history <= MAX_HISTORY):
             raise DataError(f"{self.image_history!r} is not in 1..{MAX_HISTORY}", field="image_history")
+        if not 0.0 <= self.min_confidence <= 1.0:
+            raise DataError(f"{self.min_confidence!r} is not in [0, 1]", field="min_confidence")
+        if self.min_confidence > 0.0 and self.observation == "state":
+            raise DataError("nothing is seen", field="min_confidence", remedy='Use observation="camera"')
         least, most = SCENE_DETAIL
         if not least <= self.scene_detail <= most:
             raise DataError(f"{self.scene_detail!r} is not in [{least:g}, {most:g}]", field="scene_detail")
@@ -153,6 +160,7 @@ class EnvironmentSettings:
             self.appearance,
             self.image_history,
             self.scene_detail,
+            self.min_confidence,
         )
 
     @property

@@ -109,6 +109,7 @@ class DrivingVectorEnv(VectorEnv, EzPickle):
                     self._generators[i] = seeding.np_random(int(seeds[i]))[0]
         infos = self._begin(worlds, self._pinned(options))
         self.batch.look(worlds)
+        self._tell_confidence(infos, worlds)
         self._begun = True
         return self._observations(), infos
 
@@ -124,12 +125,14 @@ class DrivingVectorEnv(VectorEnv, EzPickle):
             raise ResetNeeded(f"the episodes of worlds {np.flatnonzero(resetting)[:8]} are over: reset them with a reset_mask")
         driving = ~resetting
         self.batch.drive(driving, actions)
+        looked = driving if self.settings.min_confidence > 0.0 else np.zeros_like(driving)  # only where sight may end an episode
+        self.batch.look_on(np.flatnonzero(looked))
         d = self.batch.decisions
         rewards = np.where(driving, d.reward, 0.0)
         terminations, truncations = driving & d.terminated, driving & d.truncated
         done = terminations | truncations
         if self.autoreset_mode is AutoresetMode.SAME_STEP and done.any():
-            self.batch.look(self._everyone)
+            self.batch.look(np.flatnonzero(~looked))
             infos = self._end_same_step(done)
             self.batch.look(np.flatnonzero(done))
         else:
@@ -139,7 +142,8 @@ class DrivingVectorEnv(VectorEnv, EzPickle):
             self._done = done
             if resetting.any():  # autoreset: the action of these worlds was not used
                 self._begin(np.flatnonzero(resetting), None, infos)
-            self.batch.look(self._everyone)
+            self.batch.look(np.flatnonzero(~looked))
+        self._tell_confidence(infos, self._everyone)
         return self._observations(), rewards, terminations, truncations, infos
 
     def render(self) -> tuple[np.ndarray, ...] | None:
@@ -200,12 +204,22 @@ class DrivingVectorEnv(VectorEnv, EzPickle):
             infos[name], infos[f"_{name}"] = np.where(worlds, getattr(self.batch.score, name), 0.0), worlds.copy()
         return infos
 
+    def _tell_confidence(self, infos: dict, worlds: np.ndarray) -> None:
+        """Adds how far what worlds (n,) show now can be trusted, with a mask; nothing where no scene knows (``infos.py``)."""
+        cameras = self.batch.cameras
+        if cameras is None or not cameras.judged[worlds].any():
+            return
+        known = np.zeros(self.num_envs, np.bool_)
+        known[worlds] = cameras.judged[worlds]
+        infos["confidence"], infos["_confidence"] = np.where(known, cameras.confidence, 0.0), known
+
     def _end_same_step(self, done: np.ndarray) -> dict:
         """Keeps the last observation and info of the worlds that are done and begins their next episodes."""
         infos = self._score_infos(~done)
         observed, final = self.batch.observed, np.full(self.num_envs, None, dtype=object)
         final_info = self._score_infos(done)
         worlds = np.flatnonzero(done)
+        self._tell_confidence(final_info, worlds)
         for w in worlds:
             final[w] = {name: _copied(array[w]) for name, array in observed.items()}
             self._add_info(final_info, end_info(self.batch, w), w)

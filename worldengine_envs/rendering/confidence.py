@@ -18,6 +18,7 @@ import numpy as np
 from worldengine_envs.rendering.frames import EVERYWHERE, Frames, Renderer
 from worldengine_envs.rendering.scene import BACKGROUND, SKY, GaussianScene
 from worldengine_envs.rendering.witnesses import (
+    OUTPUTS,
     WORLD,
     Sight,
     Witnesses,
@@ -28,8 +29,6 @@ from worldengine_envs.rendering.witnesses import (
 )
 from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 
-UNKNOWN = -2  # in place of an actor: not from this scene
-OUTPUTS = ("depth", "alpha", "node")  # what a renderer has to draw of a frame
 HALF_ANGLE = math.radians(12.0)  # between lines of sight at which credit is 1/2
 CLOSER = 1.0  # power of the ratio of distances by which credit falls where a frame looks from nearer than the witness
 TOLERANCE, LEAST_TOLERANCE = 0.05, 1e-3  # of inverse depths: share, and [1/m]; full credit within, none from twice as much on
@@ -158,19 +157,19 @@ class Judge:
         return out
 
 
-def cells_of_frames(frames: Frames, images, actors: np.ndarray) -> list[Cells]:
+def cells_of_frames(frames: Frames, images, actors: Sequence[np.ndarray]) -> list[Cells]:
     """Returns what frames show, at their cells.
 
     Args:
         frames: As they were drawn.
         images: ``Images`` with ``OUTPUTS``, wherever they are.
-        actors: (F, nodes) int32 by frame the row of the witnesses' actors, or UNKNOWN, for each number of the node image.
+        actors: For each frame (nodes,) int32: by number of the node image the row of the witnesses' actors, or UNKNOWN.
     """
     rows, columns, step = cells_of(frames.height, frames.width)
     rows, columns = slice(rows[0], None, step), slice(columns[0], None, step)
     depth, alpha, node = (_on_host(getattr(images, name)[:, rows, columns]) for name in OUTPUTS)
     near, lenses = inverse_depths(depth, alpha).astype(np.float32), cell_intrinsics(frames.intrinsics, step)
-    known = np.concatenate((actors, np.full((len(frames), 1), WORLD, np.int32)), axis=1)  # EVERYWHERE is the last
+    known = [np.append(rows, np.int32(WORLD)) for rows in actors]  # EVERYWHERE, -1, finds the last
     return [Cells(near[f], known[f][node[f]], lenses[f]) for f in range(len(frames))]
 
 
@@ -188,6 +187,22 @@ def boxes_of_frame(frames: Frames, f: int, actors: np.ndarray) -> dict[int, np.n
             pose[:3, :3], pose[:3, 3] = frames.rotation[k] * frames.scale[k], frames.translation[k]
             boxes[row] = pose
     return boxes
+
+
+def judge_frames(frames: Frames, images, judges: Sequence[Judge | None], actors: Sequence[np.ndarray]) -> np.ndarray:
+    """Returns (F,) float32 the confidence of frames, 0 where nobody can judge.
+
+    Args:
+        frames, images, actors: As in ``cells_of_frames``.
+        judges: Of the scene that each frame shows.
+    """
+    confidence = np.zeros(len(frames), np.float32)
+    cells = cells_of_frames(frames, images, actors)
+    for f, judge in enumerate(judges):
+        if judge is not None:
+            boxes = boxes_of_frame(frames, f, actors[f])
+            confidence[f] = judge.judge(cells[f], frames.world_to_camera[f], boxes).mean(dtype=np.float64)
+    return confidence
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -245,8 +260,3 @@ def _frame(parts: Mapping[str, int], rows: Mapping[str, int], shot: Shot, boxes:
         height=shot.height,
         width=shot.width,
     )
-
-
-def frame_confidence(cells: Sequence[np.ndarray]) -> np.ndarray:
-    """Returns (F,) float32 the confidence of frames from that of their cells (h, w) each."""
-    return np.array([np.mean(cell, dtype=np.float64) for cell in cells], np.float32)

@@ -16,6 +16,8 @@ from worldengine_envs.errors import DataError
 MAX_WITNESSES = 256
 MAX_CELLS = 960  # of a thumbnail, about 23 x 41
 WORLD = -1  # in place of an actor: background and sky
+UNKNOWN = -2  # in place of an actor: nobody whom the views have seen
+OUTPUTS = ("depth", "alpha", "node")  # images of a frame that confidence goes by
 SOLID = 0.5  # where less than this hides what is behind, nothing is seen
 REMEDY = "Reconstruct the scene again"
 
