@@ -52,6 +52,12 @@ class DensificationSettings:
     first: int = 500
     every: int = 100
     last: float = 0.8  # share of the iterations after which the number stays
+    growth: float = 0.05  # share of the number by which it may grow at once
+    dead_opacity: float = 0.005  # those below are moved or dropped
+    opacity_weight: float = 0.01  # of the mean opacity in the loss
+    scale_weight: float = 0.01  # of the mean standard deviation [m] in the loss
+    drift: float = 1.0  # mcmc: step of the faint in an iteration, in their own standard deviations; falls to 0
+    split_px: float = 6.0  # gradient: those that reach farther on an image are split, others copied [px]
 
 
 @dataclass(frozen=True, slots=True)
