@@ -5,6 +5,8 @@ calibration/<key>.json                  intrinsics of each sensor
 rgb/<camera>/<name>.jpg, point_cloud/<lidar>/<name>.npz     data (points, at least 3) x, y, z [m] in the LiDAR's frame
 bounding_box_3d/<lidar>/<name>.json     boxes in the LiDAR's frame
 ontology/<key>.json                     names of the classes
+
+A sample counts as one moment, that of its own time stamp: the boxes are the same for all its sensors.
 """
 
 from __future__ import annotations
@@ -58,10 +60,10 @@ def _log_of(scene: dict, path: Path, origin: np.ndarray | None) -> tuple[CameraL
     views, sweeps, problems, boxes = [], [], [], {}
     for sample in scene["samples"]:
         calibration = path.parent / "calibration" / f"{sample['calibration_key']}.json"
-        lenses = _lenses(calibration)
+        lenses, time_us = _lenses(calibration), _time_us(sample["id"]["timestamp"])
         entries = sorted((data[key] for key in sample["datum_keys"]), key=lambda entry: "point_cloud" not in entry["datum"])
         for entry in entries:
-            name, time_us = entry["id"]["name"], _time_us(entry["id"]["timestamp"])
+            name = entry["id"]["name"]
             ((kind, datum),) = entry["datum"].items()
             pose = _pose(datum["pose"])
             origin = pose[:3, 3].copy() if origin is None else origin

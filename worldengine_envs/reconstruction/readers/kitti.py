@@ -9,6 +9,8 @@ image_0, image_1...  or image_l and image_r: pictures named by the number of the
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -53,7 +55,11 @@ def read_kitti(folder: Path, origin: np.ndarray | None = None) -> tuple[CameraLo
         if number not in projections:
             problems.append(f"camera {name}: calib.txt has no P{number}; left out")
             continue
-        camera, offset = camera_of(name, projections[number], next(iter(files.values())))
+        try:
+            camera, offset = camera_of(name, projections[number], files.values())
+        except DataError as error:
+            problems.append(f"camera {name}: {error}; left out")
+            continue
         suffix = next(iter(files.values())).suffix
         beyond = [frame for frame in files if frame >= len(poses)]
         if beyond:
@@ -71,27 +77,36 @@ def read_kitti(folder: Path, origin: np.ndarray | None = None) -> tuple[CameraLo
     return log, np.zeros(3)
 
 
-def camera_of(name: str, projection: np.ndarray, image: Path) -> tuple[Camera, np.ndarray]:
-    """Returns a rectified camera and its pose (4, 4) in the frame that ``projection`` (3, 4) projects from."""
+def camera_of(name: str, projection: np.ndarray, images: Iterable[Path]) -> tuple[Camera, np.ndarray]:
+    """Returns a rectified camera and its pose (4, 4) in the frame that ``projection`` (3, 4) projects from.
+
+    Raises:
+        DataError: None of its images can be read.
+    """
     matrix, last = projection[:, :3], projection[:, 3]
     intrinsics = np.array([matrix[0, 0], matrix[1, 1], matrix[0, 2] + HALF_PIXEL, matrix[1, 2] + HALF_PIXEL])
     offset = np.eye(4)
     offset[:3, 3] = -np.linalg.solve(matrix, last)
-    width, height = image_size(image)
+    width, height = common_size(images)
     return Camera(name, height, width, intrinsics, np.zeros(5)), offset
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """Returns width and height of an image file, from its head.
+def common_size(images: Iterable[Path]) -> tuple[int, int]:
+    """Returns width and height that most of the image files have, from their heads.
 
     Raises:
-        DataError: It cannot be read.
+        DataError: None of them can be read.
     """
-    try:
-        with Image.open(path) as image:
-            return image.size
-    except (UnidentifiedImageError, OSError) as error:
-        raise DataError(f"cannot be read as an image ({error})", file=path) from None
+    sizes: Counter[tuple[int, int]] = Counter()
+    for path in (images := list(images)):
+        try:
+            with Image.open(path) as image:
+                sizes[image.size] += 1
+        except (UnidentifiedImageError, OSError):
+            continue  # the checks say so
+    if not sizes:
+        raise DataError(f"none of {len(images)} images can be read", file=images[0].parent if images else None)
+    return sizes.most_common(1)[0][0]
 
 
 def _projections(path: Path) -> dict[int, np.ndarray]:

@@ -53,7 +53,7 @@ def read_drive(folder: Path, origin: np.ndarray | None = None) -> tuple[CameraLo
         if not images:
             continue
         projection = _numbers(lenses, f"P_rect_{number:02d}", 12, path).reshape(3, 4)
-        camera, offset = camera_of(f"image_{number:02d}", projection, next(iter(images.values())))
+        camera, offset = camera_of(f"image_{number:02d}", projection, images.values())
         mount = velodyne_to_imu @ rectified_to_velodyne @ offset
         missing = folder / camera.name / "data"
         views += [View(len(cameras), times[i], p @ mount, images.get(i, missing / f"{i:010d}.png")) for i, p in imu.items()]

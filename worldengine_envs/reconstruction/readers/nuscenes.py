@@ -15,10 +15,11 @@ import numpy as np
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import ActorTrack, Camera, CameraLog, Sweep, View
 from worldengine_envs.reconstruction.readers.files import matrix, numbers, read_array, yaw_pose
-from worldengine_envs.reconstruction.readers.kitti import HALF_PIXEL, image_size
+from worldengine_envs.reconstruction.readers.kitti import HALF_PIXEL
 from worldengine_envs.scenario.types import AgentType
 
 LICENCE = "CC BY-NC-SA 4.0"
+SIZE = (1600, 900)  # width, height of all its images [px]
 OWN_RETURNS_M = 1.0  # the roof of the car itself is seen within this square
 FOLLOW_M, FOLLOW_M_S = 1.0, 4.0  # a box is looked for within this distance of where its velocity takes it, and more with time
 TYPES = {"pedestrian": AgentType.PEDESTRIAN, "traffic_cone": AgentType.TRAFFIC_CONE, "barrier": AgentType.BARRIER}
@@ -69,7 +70,7 @@ def _log_of(samples: list, kinds: dict, origin: np.ndarray | None) -> tuple[Came
         lidar = ego @ matrix(sample["lidar_points"]["lidar2ego"], (4, 4), path, "lidar2ego")
         for name, entry in sample["images"].items():
             image = _beside(path, entry["img_path"], name)
-            row = _camera_row(cameras, name, matrix(entry["cam2img"], (3, 3), path, "cam2img"), image)
+            row = _camera_row(cameras, name, matrix(entry["cam2img"], (3, 3), path, "cam2img"))
             pose = lidar @ np.linalg.inv(matrix(entry["lidar2cam"], (4, 4), path, "lidar2cam"))
             views.append(View(row, _us(entry["timestamp"]), pose, image))
         scan = _beside(path, sample["lidar_points"]["lidar_path"], "LIDAR_TOP")
@@ -82,11 +83,11 @@ def _log_of(samples: list, kinds: dict, origin: np.ndarray | None) -> tuple[Came
     return log, origin
 
 
-def _camera_row(cameras: dict[tuple, Camera], name: str, matrix3: np.ndarray, image: Path) -> int:
+def _camera_row(cameras: dict[tuple, Camera], name: str, matrix3: np.ndarray) -> int:
     """Returns the row of a camera; one that was calibrated anew is another."""
     key = (name, *matrix3.ravel().tolist())
     if key not in cameras:
-        width, height = image_size(image) if image.is_file() else (1600, 900)
+        width, height = SIZE
         intrinsics = np.array([matrix3[0, 0], matrix3[1, 1], matrix3[0, 2] + HALF_PIXEL, matrix3[1, 2] + HALF_PIXEL])
         before = sum(other[0] == name for other in cameras)
         cameras[key] = Camera(f"{name}-{before + 1}" if before else name, height, width, intrinsics, np.zeros(5))
