@@ -16,6 +16,7 @@ COMMANDS = {
     "import": ("worldengine_envs.cli.import_logs", "main", "turn recorded logs into a pack"),
     "view": ("worldengine_envs.cli.view", "main", "record a video of a scenario, driven by a baseline"),
     "camera-log": ("worldengine_envs.cli.camera_log", "main", "write what the cameras and the LiDAR of a car see in a scenario"),
+    "reconstruct": ("worldengine_envs.cli.reconstruct", "main", "learn a Gaussian scene from the images of a camera log"),
     "bench": ("worldengine_envs.cli.bench", "main", "measure how fast many worlds are driven on this machine"),
     "anchors": ("worldengine_envs.cli.anchors", "main", "cluster logged trajectories into a vocabulary of actions"),
 }
