@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from worldengine_envs.reconstruction.camera_log import CameraLog
 from worldengine_envs.reconstruction.pictures import Picture, Pictures
@@ -10,7 +11,7 @@ from worldengine_envs.reconstruction.points.boxes import Boxes
 from worldengine_envs.reconstruction.points.colour import project
 from worldengine_envs.reconstruction.points.flow import Depth
 from worldengine_envs.reconstruction.points.maps import DepthMaps
-from worldengine_envs.reconstruction.points.voxels import Cloud, join, no_points
+from worldengine_envs.reconstruction.points.voxels import Cloud, join, no_points, thin
 
 LIDAR_CELL_PX = 12  # side of the parts of an image in which nothing is triangulated where LiDAR points are: they are more exact
 CELL_PX = 3  # side of the parts of an image of which each gets a point
@@ -29,7 +30,9 @@ def rays(picture: Picture, pixel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return camera_to_world[:3, 3], local @ camera_to_world[:3, :3].T
 
 
-def triangulate(log: CameraLog, pictures: Pictures, maps: DepthMaps, boxes: Boxes, lidar: Cloud, most: int) -> Cloud:
+def triangulate(
+    log: CameraLog, pictures: Pictures, maps: DepthMaps, boxes: Boxes, lidar: Cloud, centers: cKDTree, voxel_m: float
+) -> Cloud:
     """Returns coloured points of the background: one wherever an image shows a surface that has none.
 
     Args:
@@ -38,14 +41,16 @@ def triangulate(log: CameraLog, pictures: Pictures, maps: DepthMaps, boxes: Boxe
         maps: Their depths.
         boxes: Of the actors. Flow between two times is meaningless where one moves: nothing is triangulated there.
         lidar: Points that are there already.
-        most: Number of points after which no more are sought.
+        centers: Of the cameras.
+        voxel_m: Side of the voxels in which points are thinned [m].
     """
     cloud = no_points()
     views = [int(i) for i in maps.neighbours.views if maps.neighbours.of(int(i))]
     for least in PASSES_PX:
         for i in views:
-            if len(cloud.xyz) < most:
-                cloud = join([cloud, _new_points(log, pictures[i], maps[i], i, cloud, boxes, lidar, least)])
+            new = _new_points(log, pictures[i], maps[i], i, cloud, boxes, lidar, least)
+            cloud = join([cloud, thin(new, centers, voxel_m)])
+        cloud = thin(cloud, centers, voxel_m)
     return cloud.take(_supported(cloud, pictures, maps, views))
 
 

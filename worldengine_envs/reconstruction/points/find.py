@@ -15,12 +15,12 @@ from worldengine_envs.reconstruction.points.lidar import stack
 from worldengine_envs.reconstruction.points.maps import DepthMaps
 from worldengine_envs.reconstruction.points.random import random_points
 from worldengine_envs.reconstruction.points.types import Points
-from worldengine_envs.reconstruction.points.voxels import Cloud, join, spacing
+from worldengine_envs.reconstruction.points.voxels import Cloud, join, spacing, thin
 from worldengine_envs.reconstruction.settings import PointSettings
 from worldengine_envs.reconstruction.split import Split
 
 FEWEST = 500  # points of the background under which random ones are added
-SEED = 0
+COARSER = 1.15  # factor of the voxels' sides while there are too many points
 
 
 def find_points(log: CameraLog, pictures: Pictures, split: Split, settings: PointSettings, maps: DepthMaps | None = None) -> Points:
@@ -42,19 +42,21 @@ def find_points(log: CameraLog, pictures: Pictures, split: Split, settings: Poin
     centers = cKDTree(np.array([log.views[i].camera_to_world[:3, 3] for i in split.train]))
     lidar = colour(stack(log, split, settings, centers, boxes), log, pictures, split.train, boxes)
     maps = maps or DepthMaps(log, pictures, split.train, settings.farthest_m)
-    features = triangulate(log, pictures, maps, boxes, lidar, settings.max_points)
+    features = triangulate(log, pictures, maps, boxes, lidar, centers, settings.voxel_m)
     clouds, source = [lidar, features], "lidar" if (lidar.node < 0).sum() >= FEWEST else "features"
     if (lidar.node < 0).sum() + len(features.xyz) < FEWEST:
         clouds, source = [*clouds, random_points(log, pictures, split.train, settings)], "random"
         problems.append("hardly anything is seen from two places, and there is no LiDAR: depths are guesses")
-    cloud = _capped(join(clouds), settings.max_points)
+    cloud = _capped(join(clouds), settings, centers)
     rgb = np.clip(np.rint(cloud.rgb), 0, 255).astype(np.uint8)
     near = spacing(cloud.xyz, cloud.node, settings.voxel_m)
     return Points(cloud.xyz.astype(np.float32), rgb, cloud.node.astype(np.int32), near, source, tuple(problems))
 
 
-def _capped(cloud: Cloud, most: int) -> Cloud:
-    """Returns at most so many of the points, drawn evenly."""
-    if len(cloud.xyz) <= most:
-        return cloud
-    return cloud.take(np.sort(np.random.default_rng(SEED).permutation(len(cloud.xyz))[:most]))
+def _capped(cloud: Cloud, settings: PointSettings, centers: cKDTree) -> Cloud:
+    """Returns at most as many points as there may be: the voxels grow until they are few enough."""
+    voxel_m = settings.voxel_m
+    while len(cloud.xyz) > settings.max_points:
+        voxel_m *= COARSER
+        cloud = thin(cloud, centers, voxel_m)
+    return cloud
