@@ -137,12 +137,12 @@ class DrivingVectorEnv(VectorEnv, EzPickle):
             self.batch.look(np.flatnonzero(done))
         else:
             infos = self._score_infos(driving)
-            for w in np.flatnonzero(done):
-                self._add_info(infos, end_info(self.batch, w), w)
-            self._done = done
+            self._done = done.copy()
             if resetting.any():  # autoreset: the action of these worlds was not used
                 self._begin(np.flatnonzero(resetting), None, infos)
             self.batch.look(np.flatnonzero(~looked))
+            for w in np.flatnonzero(done):
+                self._add_info(infos, end_info(self.batch, w), w)
         self._tell_confidence(infos, self._everyone)
         return self._observations(), rewards, terminations, truncations, infos
 
