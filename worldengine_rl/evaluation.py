@@ -35,6 +35,7 @@ class Record:
     ep: float | None = None
     comfort: float | None = None
     progress: float | None = None  # [m] along the route, not gated by failures
+    confidence: float | None = None  # mean over the episode of how far the images can be trusted; None where nobody knows
     infraction: dict | None = None  # term, time [s], what, where, of the first failure or lost credit
     error: str | None = None
 
@@ -79,6 +80,12 @@ class Evaluation:
         driven = self.driven
         return bootstrap_mean([float(getattr(r, term)) for r in driven], [r.recording for r in driven])
 
+    @property
+    def confidence(self) -> Estimate:
+        """The mean confidence of the images, over scenarios that were seen in reconstructed scenes; n = 0 where there are none."""
+        seen = [record for record in self.driven if record.confidence is not None]
+        return bootstrap_mean([record.confidence for record in seen], [record.recording for record in seen])
+
     def minus(self, other: Evaluation, term: str, successes_only: bool = False) -> Estimate:
         """Returns the mean paired difference to another policy over the scenarios that both drove, or both succeeded in."""
         mine, others = (
@@ -95,6 +102,7 @@ class Evaluation:
             "n": len(self.driven),
             "failed_to_run": {r.scenario: r.error for r in self.failed_to_run},
             "means": {term: asdict(self.mean(term)) for term in TERMS} if self.driven else {},
+            **({"confidence": asdict(self.confidence)} if self.confidence.n else {}),
             "records": [asdict(record) for record in self.records],
         }
 
@@ -152,6 +160,8 @@ def evaluate(
 def _outcome(info: dict) -> dict:
     """Returns the fields of a record from the info at the end of an episode, as plain numbers."""
     outcome = {term: float(info[term]) for term in TERMS} | {"success": bool(info["success"])}
+    if "mean_confidence" in info:
+        outcome["confidence"] = float(info["mean_confidence"])
     if info.get("infraction"):
         outcome["infraction"] = {
             "term": str(info["infraction"]),
@@ -168,15 +178,22 @@ def score_name(horizon_s: float) -> str:
 
 
 def make_table(evaluations: Sequence[Evaluation], title: str) -> Table:
-    """Returns a table with a row for each policy; scenarios that failed to run are counted in their own column."""
+    """Returns a table with a row for each policy; scenarios that failed to run are counted in their own column.
+
+    Where any policy was seen in reconstructed scenes, the last column tells the mean confidence of its images.
+    """
     conditions = evaluations[0].conditions
     table = Table(title=f"{title}\n{conditions}; mean [95 % bootstrap interval]", title_justify="left")
     names = {"pdms": score_name(conditions.horizon_s), "progress": "progress [m]"}
     table.add_column("policy", no_wrap=True)
     for name in ("n", "not run", *(names.get(term, term) for term in TERMS)):
         table.add_column(name, justify="right", no_wrap=True)
+    seen = any(evaluation.confidence.n for evaluation in evaluations)
+    if seen:
+        table.add_column("confidence", justify="right", no_wrap=True)
     for evaluation in evaluations:
         cells = [_cell(evaluation.mean(term), wide=term in ("success", "pdms")) for term in TERMS]
+        cells += [_cell(evaluation.confidence, wide=False)] if seen else []
         table.add_row(evaluation.policy, str(len(evaluation.driven)), str(len(evaluation.failed_to_run)), *cells)
     return table
 

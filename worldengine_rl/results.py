@@ -27,6 +27,7 @@ def summary(before: Evaluation, after: Evaluation, baselines: Sequence[Evaluatio
                     "n": len(e.driven),
                     "failed_to_run": {r.scenario: r.error for r in e.failed_to_run},
                     "means": {term: asdict(e.mean(term)) for term in TERMS},
+                    **({"confidence": asdict(e.confidence)} if e.confidence.n else {}),
                 }
                 for e in rows
             },
