@@ -1,4 +1,4 @@
-"""``worldengine packs list|info|verify|build|dress``."""
+"""``worldengine packs list|info|verify|build|dress|add-scene``."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from worldengine_envs.cli.add_scene import add_scene
 from worldengine_envs.cli.build_pack import build
 from worldengine_envs.cli.dress import dress
 from worldengine_envs.errors import DataError
@@ -102,7 +103,7 @@ def verify(pack: PackArgument) -> int:
     return 0
 
 
-SUBCOMMANDS = {"list": list_packs, "info": info, "verify": verify, "build": build, "dress": dress}
+SUBCOMMANDS = {"list": list_packs, "info": info, "verify": verify, "build": build, "dress": dress, "add-scene": add_scene}
 
 
 def _console(stderr: bool = False):
