@@ -13,7 +13,7 @@ import torch
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import CameraLog
-from worldengine_envs.reconstruction.checkpoint import load_checkpoint, save_checkpoint
+from worldengine_envs.reconstruction.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from worldengine_envs.reconstruction.corrections import Corrections
 from worldengine_envs.reconstruction.densification import make_strategy
 from worldengine_envs.reconstruction.losses import flatness, inverse_depth, l1_ssim, needles, out_of_box
@@ -28,7 +28,7 @@ from worldengine_envs.reconstruction.start import start_graph
 from worldengine_envs.rendering.differentiable import ScreenStatistics
 
 MEGABYTE = 1 << 20
-SETTINGS = "settings.json"
+SETTINGS, CHECKPOINT = "settings.json", "checkpoint"
 
 
 class Trainer:
@@ -159,29 +159,32 @@ def train(log: CameraLog, out: Path, settings: ReconstructionSettings, *, resume
 
     Raises:
         DataError: There is nothing to learn from, ``out`` holds another reconstruction, or the loss is not finite.
-        KeyboardInterrupt: After the checkpoint was written.
+        KeyboardInterrupt: As it came; all is kept if that was between two iterations (``progress`` may raise it), else the last
+            checkpoint.
     """
     out, trainer = Path(out), Trainer(log, settings)
     _claim(out, settings, resume)
     begun = time.perf_counter()
-    if resume and (out / "checkpoint").exists():
-        trainer.restore(out / "checkpoint")
+    if resume and has_checkpoint(out / CHECKPOINT):
+        trainer.restore(out / CHECKPOINT)
     else:
         trainer.start()
     begun -= trainer.seconds
-    recent = []
+    recent, whole = [], True
     try:
         while trainer.iteration < settings.iterations:
+            whole = False  # within a step nothing is fit to be kept
             recent = [*recent[-99:], trainer.step()]
-            trainer.seconds = time.perf_counter() - begun
+            whole, trainer.seconds = True, time.perf_counter() - begun
             if progress is not None:
                 progress(trainer.iteration, float(np.mean(recent)), len(trainer.graph))
             if trainer.iteration % settings.checkpoint_every == 0:
-                trainer.save(out / "checkpoint")
+                trainer.save(out / CHECKPOINT)
             if settings.preview_every and trainer.iteration % settings.preview_every == 0:
                 write_preview(trainer, out / "previews")
     finally:
-        trainer.save(out / "checkpoint")
+        if whole:
+            trainer.save(out / CHECKPOINT)
     return trainer
 
 
