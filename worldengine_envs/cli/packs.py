@@ -1,4 +1,4 @@
-"""``worldengine packs list|info|verify|build|dress|add-scene``."""
+"""``worldengine packs list|info|verify|build|dress|add-scene|reconstruct``."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import tyro
 from worldengine_envs.cli.add_scene import add_scene
 from worldengine_envs.cli.build_pack import build
 from worldengine_envs.cli.dress import dress
+from worldengine_envs.cli.reconstruct_pack import reconstruct_pack
 from worldengine_envs.errors import DataError
 from worldengine_envs.scenario.pack import SEARCH_PATH, Pack, find_packs
 
@@ -103,7 +104,8 @@ def verify(pack: PackArgument) -> int:
     return 0
 
 
-SUBCOMMANDS = {"list": list_packs, "info": info, "verify": verify, "build": build, "dress": dress, "add-scene": add_scene}
+SUBCOMMANDS = {"list": list_packs, "info": info, "verify": verify, "build": build, "dress": dress}
+SUBCOMMANDS |= {"add-scene": add_scene, "reconstruct": reconstruct_pack}
 
 
 def _console(stderr: bool = False):

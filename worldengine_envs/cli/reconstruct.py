@@ -41,7 +41,7 @@ def main(
     print(f"{log.name}: {len(log.views)} images, {len(log.sweeps)} LiDAR sweeps, {len(log.actors)} actors", flush=True)
     for problem in log.problems:
         print(f"left out: {problem}", file=sys.stderr)
-    with _progress(settings.iterations) as (progress, stopped):
+    with progress_bar(settings.iterations) as (progress, stopped):
         try:
             folder = reconstruct(log, out, settings, resume=resume, progress=progress)
         except BaseException:
@@ -67,7 +67,7 @@ def _tell(folder: Path, out: Path) -> None:
 
 
 @contextlib.contextmanager
-def _progress(iterations: int) -> Iterator[tuple]:
+def progress_bar(iterations: int, name: str = "") -> Iterator[tuple]:
     """Gives a function for ``reconstruct`` that moves a bar, and the list of signals that came.
 
     A signal is obeyed after the iteration that is under way, so that what is kept is whole; before the first and after the last
@@ -76,7 +76,8 @@ def _progress(iterations: int) -> Iterator[tuple]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    prefix = f"{name}: " if name else ""
+    columns = TextColumn(prefix + "{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
     bar, stopped, learning = Progress(*columns, console=Console(stderr=True)), [], False
 
     def stop(number: int, _frame) -> None:
@@ -93,7 +94,7 @@ def _progress(iterations: int) -> Iterator[tuple]:
         if not learning:
             bar.update(task, description="measuring, drawing the page")
 
-    task = bar.add_task("reading", total=iterations)
+    task = bar.add_task("finding points", total=iterations)
     previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with bar:
