@@ -9,7 +9,7 @@ import torch
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction import losses, metrics
-from worldengine_envs.reconstruction.losses import flatness, inverse_depth, l1_ssim, needles, out_of_box
+from worldengine_envs.reconstruction.losses import inverse_depth, l1_ssim, out_of_box, shapes
 
 SIZES = [(37, 53), (11, 8), (5, 3), (1, 17), (64, 96)]
 
@@ -39,23 +39,24 @@ def images(height: int, width: int, seed: int = 0):
 
 
 def reference(rendered, target, usable):
-    """Returns l1, ssim and the gradient of 0.8 l1 - 0.2 ssim, in float64."""
+    """Returns l1, ssim, mse and the gradient of 0.8 l1 - 0.2 ssim, in float64."""
     image = torch.tensor(rendered, dtype=torch.float64, requires_grad=True)
     wanted, where = torch.tensor(target / 255.0), torch.tensor(usable)
     drawn = torch.where(where[..., None], image, wanted)
     l1, ssim = (drawn - wanted).abs()[where].mean(), similarity_map(drawn, wanted)[where].mean()
     (0.8 * l1 - 0.2 * ssim).backward()
-    return l1.item(), ssim.item(), image.grad.numpy()
+    mse = (drawn.detach().clamp(0, 1) - wanted).square()[where].mean()
+    return l1.item(), ssim.item(), mse.item(), image.grad.numpy()
 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_images_differ_as_in_float64(size):
     rendered, target, usable = images(*size)
-    l1, ssim, gradient = reference(rendered, target, usable)
+    l1, ssim, mse, gradient = reference(rendered, target, usable)
     image = torch.tensor(rendered, requires_grad=True)
     ours = l1_ssim(image, target, usable)
     (0.8 * ours[0] - 0.2 * ours[1]).backward()
-    assert [value.item() for value in ours] == pytest.approx([l1, ssim], abs=2e-6)
+    assert [value.item() for value in ours] == pytest.approx([l1, ssim, mse], abs=2e-6)
     assert np.abs(image.grad.numpy() - gradient).max() < 1e-4 * np.abs(gradient).max()
     assert not image.grad.numpy()[~usable].any()
 
@@ -63,11 +64,11 @@ def test_images_differ_as_in_float64(size):
 @pytest.mark.parametrize("size", SIZES[:2])
 def test_what_cuda_computes_is_the_same(size):
     rendered, target, usable = images(*size)
-    l1, ssim, gradient = reference(rendered, target, usable)
+    l1, ssim, mse, gradient = reference(rendered, target, usable)
     image = torch.tensor(rendered, dtype=torch.float64, requires_grad=True)
     ours = losses._l1_ssim_torch(image, torch.from_numpy(target), torch.from_numpy(usable))
     (0.8 * ours[0] - 0.2 * ours[1]).backward()
-    assert [value.item() for value in ours] == pytest.approx([l1, ssim], abs=1e-9)
+    assert [value.item() for value in ours] == pytest.approx([l1, ssim, mse], abs=1e-9)
     assert np.allclose(image.grad.numpy(), gradient, rtol=1e-6, atol=1e-12)
 
 
@@ -77,7 +78,7 @@ def test_same_bits_whatever_the_number_of_threads(monkeypatch):
     for threads in ("1", "3"):
         monkeypatch.setenv("WORLDENGINE_THREADS", threads)
         image = torch.tensor(rendered, requires_grad=True)
-        l1, ssim = l1_ssim(image, target, usable)
+        l1, ssim, _ = l1_ssim(image, target, usable)
         (l1 - ssim).backward()
         found.append((l1.item(), ssim.item(), image.grad.numpy().tobytes()))
     assert found[0] == found[1]
@@ -97,7 +98,7 @@ def test_two_images_may_wait_for_their_gradients():
 def test_a_perfect_image():
     _, target, usable = images(16, 20)
     image = torch.tensor(target / np.float32(255.0), requires_grad=True)
-    l1, ssim = l1_ssim(image, target, usable)
+    l1, ssim, _ = l1_ssim(image, target, usable)
     (l1 - ssim).backward()
     assert l1.item() == 0.0
     assert ssim.item() == pytest.approx(1.0, abs=1e-6)
@@ -131,13 +132,29 @@ def test_inverse_depth_by_hand():
 
 
 def test_shapes_by_hand():
-    scales = torch.tensor([[0.1, 0.2, 0.3], [0.5, 0.01, 0.2], [4.0, 0.1, 0.2]]).log().requires_grad_()
-    assert flatness(scales).item() == pytest.approx((0.1 + 0.01 + 0.1) / 3)
-    assert needles(scales).item() == pytest.approx((4.0 / 0.2 - 10.0) / 3)
-    (flatness(scales) + needles(scales)).backward()
+    scales = torch.tensor([[0.1, 0.2, 0.3], [0.5, 0.01, 0.2], [4.0, 0.1, 0.2], [90.0, 1.0, 9.0]]).log().requires_grad_()
+    node = torch.tensor([0, 2, 0, 1])  # the last is of the sky
+    assert shapes(scales, node, 1.0, 0.0).item() == pytest.approx((0.1 + 0.01 + 0.1) / 3)
+    assert shapes(scales, node, 0.0, 0.5).item() == pytest.approx(0.5 * (4.0 / 0.2 - 10.0) / 3)
+    (2.0 * shapes(scales, node, 1.0, 1.0)).backward()
     ratio = 4.0 / 0.2 / 3
-    expected = torch.tensor([[0.1 / 3, 0, 0], [0, 0.01 / 3, 0], [ratio, 0.1 / 3, -ratio]])
+    expected = 2.0 * torch.tensor([[0.1 / 3, 0, 0], [0, 0.01 / 3, 0], [ratio, 0.1 / 3, -ratio], [0, 0, 0]])
     assert torch.allclose(scales.grad, expected, atol=1e-5)
+    assert shapes(scales, torch.ones(4, dtype=torch.int64), 1.0, 1.0).item() == 0.0
+
+
+def test_many_shapes_cost_as_in_torch():
+    scales = torch.tensor(np.random.default_rng(0).normal(-2, 2, (500, 3)), dtype=torch.float32, requires_grad=True)
+    scales.data[:3], scales.data[3, 0] = -1.0, 40.0  # a ball; a needle beyond all limits
+    node = torch.arange(500) % 5
+    length = scales[node != 1].sort(dim=1).values.double()
+    ratio = (length[:, 2] - length[:, 1]).clamp(max=20.0).exp()
+    expected = 0.7 * length[:, 0].exp().mean() + 0.3 * torch.relu(ratio - 10.0).mean()
+    (gradient,) = torch.autograd.grad(expected, scales)
+    ours = shapes(scales, node, 0.7, 0.3)
+    assert ours.item() == pytest.approx(expected.item(), rel=1e-5)
+    mine = torch.autograd.grad(ours, scales)[0][3:]
+    assert torch.allclose(mine, gradient[3:], rtol=1e-4, atol=1e-9)
 
 
 def test_only_what_left_its_box_fades():

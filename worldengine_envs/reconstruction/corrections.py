@@ -115,7 +115,8 @@ class Corrections:
         look = self.log.traversals.index(self.log.views[view].traversal)
         same = torch.from_numpy(self.train)[self._of_look == look]
         delta = (1.0 - share) * table[low] + share * table[high] - table[same.to(self.device)].mean(0)
-        return rgb + rgb @ delta[:, :3].T + delta[:, 3]
+        turned = torch.eye(3, device=self.device) + delta[:, :3]
+        return torch.addmm(delta[:, 3], rgb.reshape(-1, 3), turned.T).reshape(rgb.shape)
 
     def penalty(self) -> Tensor:
         """Returns what corrections cost: large ones, and actors that jolt."""

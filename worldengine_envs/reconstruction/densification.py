@@ -27,6 +27,8 @@ SPLIT_SHRINK = 1.6  # how much smaller the two halves of a Gaussian are (3D Gaus
 class Strategy(Protocol):
     """What the trainer calls in each iteration."""
 
+    wants_statistics: bool  # ``after_backward`` needs them
+
     def penalty(self, graph: SceneGraph) -> Tensor:
         """Returns what the strategy adds to the loss."""
 
@@ -55,6 +57,8 @@ def make_strategy(settings: ReconstructionSettings, generator: torch.Generator) 
 
 class _Strategy:
     """What strategies share: when they act, and the weight of what is not needed."""
+
+    wants_statistics = False
 
     def __init__(self, settings: ReconstructionSettings, generator: torch.Generator):
         self.settings, self.generator = settings.densification, generator
@@ -139,6 +143,8 @@ class ByGradient(_Strategy):
 
     Those that the loss pulls most are doubled: split where they are large on the image, copied where they are small.
     """
+
+    wants_statistics = True
 
     def __init__(self, settings: ReconstructionSettings, generator: torch.Generator):
         super().__init__(settings, generator)

@@ -5,13 +5,16 @@ Terms are those of MTGS (Li et al. 2025), section 3.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from worldengine_envs.errors import DataError
-from worldengine_envs.reconstruction.scene_graph import FIRST_ACTOR
+from worldengine_envs.reconstruction.scene_graph import FIRST_ACTOR, SKY
+from worldengine_envs.reconstruction.shape_kernels import weigh_shapes
 from worldengine_envs.reconstruction.ssim_kernels import (
     C1,
     C2,
@@ -30,13 +33,22 @@ from worldengine_envs.simulation.threads import num_threads
 NEAREST_M, FARTHEST_M = 0.1, 80.0  # measured depths that count
 FAINTEST = 0.05  # alpha under which a drawn depth says nothing
 THINNEST = 10.0  # ratio of the two longest axes that is free
+LARGEST_RATIO = 20.0  # logarithm; more does not count more
 OUTSIDE_M = 0.1  # by which an actor's Gaussians may leave its box
 
 
-def l1_ssim(rendered: Tensor, target: np.ndarray, usable: np.ndarray) -> tuple[Tensor, Tensor]:
-    """Returns the mean absolute difference and the structural similarity of an image: scalars, differentiable by the image.
+class ImageLoss(NamedTuple):
+    """How an image differs from what it should be, means over usable pixels and channels; scalars."""
 
-    Both are means over usable pixels and channels. Similarity (Wang et al. 2004): Gaussian window of 11 pixels, sigma 1.5,
+    l1: Tensor  # absolute difference
+    ssim: Tensor  # structural similarity
+    mse: Tensor  # squared difference, colours held to [0, 1]; has no gradient
+
+
+def l1_ssim(rendered: Tensor, target: np.ndarray, usable: np.ndarray) -> ImageLoss:
+    """Returns how an image differs from what it should be, differentiable by the image.
+
+    Similarity (Wang et al. 2004): Gaussian window of 11 pixels, sigma 1.5,
     C1 = 0.01^2, C2 = 0.03^2, zeros beyond the edge; under the window, pixels that are not usable count as drawn perfectly.
 
     Args:
@@ -55,11 +67,11 @@ def l1_ssim(rendered: Tensor, target: np.ndarray, usable: np.ndarray) -> tuple[T
         raise DataError("has no usable pixel", field="usable", remedy="Look at the masks of this camera")
     if rendered.device.type == "cpu":
         announce_compiling((load_planes, similarity_rows, gradient_rows), "the losses of images")
-        return _L1Ssim.apply(rendered, target, usable)
+        return ImageLoss(*_L1Ssim.apply(rendered, target, usable))
     return _l1_ssim_torch(rendered, torch.from_numpy(target).to(rendered.device), torch.from_numpy(usable).to(rendered.device))
 
 
-def _l1_ssim_torch(rendered: Tensor, target: Tensor, usable: Tensor) -> tuple[Tensor, Tensor]:
+def _l1_ssim_torch(rendered: Tensor, target: Tensor, usable: Tensor) -> ImageLoss:
     """As ``l1_ssim``, in torch."""
     wanted = target.to(rendered.dtype) / 255.0
     drawn, count = torch.where(usable[..., None], rendered, wanted), 3 * usable.sum()
@@ -69,7 +81,8 @@ def _l1_ssim_torch(rendered: Tensor, target: Tensor, usable: Tensor) -> tuple[Te
     mean_x, mean_y, xx, yy, xy = functional.conv2d(stack, window[None, None, None, :], padding=(0, REACH)).split(3)
     a = (2 * mean_x * mean_y + C1) * (2 * (xy - mean_x * mean_y) + C2)
     b = (mean_x**2 + mean_y**2 + C1) * ((xx - mean_x**2) + (yy - mean_y**2) + C2)
-    return (drawn - wanted).abs().sum() / count, (a / b * usable).sum() / count
+    squares = (drawn.detach().clamp(0.0, 1.0) - wanted).square().sum()
+    return ImageLoss((drawn - wanted).abs().sum() / count, (a / b * usable).sum() / count, squares / count)
 
 
 class _L1Ssim(torch.autograd.Function):
@@ -81,16 +94,18 @@ class _L1Ssim(torch.autograd.Function):
         bounds = [height * t // threads for t in range(threads + 1)]
         x, y, weight = np.zeros((3, *shape), np.float32), np.zeros((3, *shape), np.float32), np.zeros(shape, np.float32)
         v, sums = np.zeros((3, 3, *shape), np.float32), np.empty((threads, 5, shape[1]), np.float32)
-        counts, totals = np.empty((height, 2)), np.empty((height, 3, LANES), np.float32)
+        counts, totals = np.empty((height, 3)), np.empty((height, 3, LANES), np.float32)
         over(threads, lambda t: load_planes(bounds[t], bounds[t + 1], image, target, usable, x, y, weight, counts))
         over(threads, lambda t: similarity_rows(bounds[t], bounds[t + 1], x, y, weight, sums[t], totals, v))
-        count, error = 3.0 * counts[:, 0].sum(), counts[:, 1].sum()
+        count, error, squares = counts.sum(0) * (3.0, 1.0, 1.0)
         ctx.planes, ctx.bounds, ctx.count, ctx.like = (x, y, weight, v), bounds, count, (rendered.shape, rendered.dtype)
-        return rendered.new_tensor(error / count), rendered.new_tensor(totals.sum(dtype=np.float64) / count)
+        losses = [rendered.new_tensor(total / count) for total in (error, totals.sum(dtype=np.float64), squares)]
+        ctx.mark_non_differentiable(losses[2])
+        return tuple(losses)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx, v_l1, v_ssim):
+    def backward(ctx, v_l1, v_ssim, _):
         bounds, planes = ctx.bounds, ctx.planes
         threads, pitch = len(bounds) - 1, planes[0].shape[2]
         scale = np.float32(float(v_l1) / ctx.count), np.float32(float(v_ssim) / ctx.count)
@@ -122,18 +137,41 @@ def inverse_depth(depth: Tensor, alpha: Tensor, samples) -> Tensor:
     return (weight * apart).sum() / weight.sum().clamp(min=1e-8)
 
 
-def flatness(scales: Tensor) -> Tensor:
-    """Returns the mean length of the shortest axes [m] of Gaussians (N, 3), given as logarithms: surfaces are flat."""
-    return scales.amin(dim=1).exp().mean()
+def shapes(scales: Tensor, node: Tensor, flatness: float, needles: float) -> Tensor:
+    """Returns what shapes cost: flatness * mean of the shortest axes [m] + needles * mean of what axes are too long.
 
+    Surfaces are flat. The longest axis is too long by what it has over ``THINNEST`` times the second: where a needle is seen from
+    the side for the first time, it is a streak across the image. Gaussians of the sky do not count.
 
-def needles(scales: Tensor) -> Tensor:
-    """Returns the mean by which the longest axis is more than ``THINNEST`` times the second; axes (N, 3) are logarithms.
-
-    Where a Gaussian is seen from the side for the first time, a needle is a streak across the image.
+    Args:
+        scales: (N, 3) logarithms of the standard deviations.
+        node: (N,) int64 as in ``SceneGraph``.
+        flatness: Weight.
+        needles: Weight.
     """
+    if scales.device.type == "cpu":
+        return _Shapes.apply(scales, node, flatness, needles)
+    scales = scales[node != SKY]
+    if not len(scales):
+        return scales.sum()
     length = scales.sort(dim=1, descending=True).values
-    return ((length[:, 0] - length[:, 1]).clamp(max=20.0).exp().clamp(min=THINNEST) - THINNEST).mean()
+    ratio = (length[:, 0] - length[:, 1]).clamp(max=LARGEST_RATIO).exp()
+    return flatness * length[:, 2].exp().mean() + needles * (ratio.clamp(min=THINNEST) - THINNEST).mean()
+
+
+class _Shapes(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, scales, node, flatness, needles):
+        values, counted = scales.detach().float().contiguous().numpy(), (node != SKY).numpy()
+        gradient = np.zeros_like(values)
+        total = weigh_shapes(values, counted, flatness, needles, THINNEST, LARGEST_RATIO, gradient)
+        ctx.gradient, ctx.dtype = gradient, scales.dtype
+        return scales.new_tensor(total)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, v_loss):
+        return torch.from_numpy(ctx.gradient).to(ctx.dtype) * v_loss, None, None, None
 
 
 def out_of_box(means: Tensor, opacities: Tensor, node: Tensor, sizes: Tensor) -> Tensor:

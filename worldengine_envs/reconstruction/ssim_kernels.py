@@ -41,11 +41,11 @@ def load_planes(first, last, rendered, target, usable, x, y, weight, counts):
         x: (3, *plane_shape) float32: what was drawn, where that is usable, else the target.
         y: (3, *plane_shape) float32: the target in [0, 1].
         weight: (*plane_shape) float32: 1 at usable pixels.
-        counts: (H, 2) float64: number of usable pixels in each row, and their sum of |x - y|.
+        counts: (H, 3) float64: number of usable pixels in each row, their sums of |x - y| and, x held to [0, 1], of (x - y)^2.
     """
     width = usable.shape[1]
     for row in range(first, last):
-        count, error = 0, 0.0
+        count, error, squares = 0, 0.0, 0.0
         for column in range(width):
             inside = usable[row, column]
             weight[row + REACH, column + MARGIN] = ONE if inside else ZERO
@@ -55,7 +55,9 @@ def load_planes(first, last, rendered, target, usable, x, y, weight, counts):
                 drawn = rendered[row, column, c] if inside else wanted
                 x[c, row + REACH, column + MARGIN], y[c, row + REACH, column + MARGIN] = drawn, wanted
                 error += np.float64(abs(drawn - wanted))
-        counts[row, 0], counts[row, 1] = count, error
+                apart = np.float64(min(max(drawn, ZERO), ONE) - wanted)
+                squares += apart * apart
+        counts[row, 0], counts[row, 1], counts[row, 2] = count, error, squares
 
 
 @kernel

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import resource
 import time
 from dataclasses import asdict
@@ -16,7 +17,9 @@ from worldengine_envs.reconstruction.camera_log import CameraLog
 from worldengine_envs.reconstruction.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from worldengine_envs.reconstruction.corrections import Corrections
 from worldengine_envs.reconstruction.densification import make_strategy
-from worldengine_envs.reconstruction.losses import flatness, inverse_depth, l1_ssim, needles, out_of_box
+from worldengine_envs.reconstruction.found_actors import complete
+from worldengine_envs.reconstruction.losses import ImageLoss, inverse_depth, l1_ssim, out_of_box, shapes
+from worldengine_envs.reconstruction.metrics import LEAST_ERROR
 from worldengine_envs.reconstruction.optimiser import GaussianOptimiser
 from worldengine_envs.reconstruction.pictures import Pictures
 from worldengine_envs.reconstruction.points import find_points, view_depths
@@ -40,8 +43,8 @@ class Trainer:
     """
 
     def __init__(self, log: CameraLog, settings: ReconstructionSettings):
-        self.log, self.settings = log, settings
-        self.split = split(log, settings.test_every, settings.test_first)
+        self.settings, self.split = settings, split(log, settings.test_every, settings.test_first)
+        self.log = log = complete(log, self.split) if settings.corrections.find_actors else log
         self.pictures = Pictures(log, settings.scale)
         self.corrections = Corrections(log, self.split, settings)
         self.depths = view_depths(log, self.pictures, self.split, settings.points)
@@ -76,10 +79,12 @@ class Trainer:
         settings, graph = self.settings, self.graph
         graph.degree = min(settings.sh_degree, self.iteration // settings.sh_every)
         view = self._next_view()
-        picture, statistics = self.pictures[view], ScreenStatistics() if graph.device.type == "cpu" else None
+        counted = self.strategy.wants_statistics and graph.device.type == "cpu"
+        picture, statistics = self.pictures[view], ScreenStatistics() if counted else None
         rendering = self.render(view, statistics)
         rgb = self.corrections.exposed(rendering.rgb[0], view)
-        loss = self._loss(rgb, rendering, picture, view)
+        image = l1_ssim(rgb, picture.rgb, picture.usable)
+        loss = self._loss(image, rendering, view)
         if not torch.isfinite(loss):
             raise DataError(f"the loss is {float(loss)} at iteration {self.iteration}", field="loss", remedy="Lower settings.rates")
         loss.backward()
@@ -88,17 +93,15 @@ class Trainer:
         self.corrections.step(self.iteration)
         self.strategy.after_step(self.iteration, graph, self.optimiser)
         self.iteration += 1
-        error = (rgb.detach().cpu().clamp(0.0, 1.0).numpy() - picture.rgb / np.float32(255.0))[picture.usable]
-        return float(-10.0 * np.log10(max(float(np.mean(error * error)), 1e-10)))
+        return -10.0 * math.log10(max(float(image.mse), LEAST_ERROR))
 
-    def _loss(self, rgb, rendering, picture, view: int) -> torch.Tensor:
+    def _loss(self, image: ImageLoss, rendering, view: int) -> torch.Tensor:
         w, tables, graph = self.settings.weights, self.graph.parameters, self.graph
-        l1, ssim = l1_ssim(rgb, picture.rgb, picture.usable)
-        loss = w.l1 * l1 + w.ssim * (1.0 - ssim)
+        loss = w.l1 * image.l1 + w.ssim * (1.0 - image.ssim)
         samples = self.depths.get(view)
         if w.inverse_depth > 0.0 and len(samples.pixel):
             loss = loss + w.inverse_depth * inverse_depth(rendering.depth[0], rendering.alpha[0], samples)
-        loss = loss + w.flatness * flatness(tables["scales"]) + w.needles * needles(tables["scales"])
+        loss = loss + shapes(tables["scales"], graph.node, w.flatness, w.needles)
         if len(graph.actor_rows):
             loss = loss + w.out_of_box * out_of_box(tables["means"], tables["opacities"], graph.node, graph.sizes)
         return loss + self.corrections.penalty() + self.strategy.penalty(graph)
