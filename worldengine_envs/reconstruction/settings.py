@@ -67,6 +67,7 @@ class CorrectionSettings:
     cameras: bool = True
     actors: bool = True
     exposures: bool = True
+    find_actors: bool = True  # where a log with LiDAR names none: those that move, and errors of the poses
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,7 @@ from worldengine_envs.reconstruction.previews import write_preview
 from worldengine_envs.reconstruction.scene_graph import Moment, SceneGraph
 from worldengine_envs.reconstruction.settings import ReconstructionSettings
 from worldengine_envs.reconstruction.split import split
-from worldengine_envs.reconstruction.start import start_graph
+from worldengine_envs.reconstruction.start import start_graph, within_cap
 from worldengine_envs.rendering.differentiable import ScreenStatistics
 
 MEGABYTE = 1 << 20
@@ -54,7 +54,7 @@ class Trainer:
 
     def start(self) -> None:
         """Finds the points that training starts from."""
-        points = find_points(self.log, self.pictures, self.split, self.settings.points)
+        points = find_points(self.log, self.pictures, self.split, within_cap(self.settings))
         self._take_graph(start_graph(self.log, points, self.settings))
 
     def _take_graph(self, graph: SceneGraph) -> None:
