@@ -12,9 +12,10 @@ from worldengine_envs.reconstruction.camera_log import ActorTrack, CameraLog, Vi
 from worldengine_envs.reconstruction.pictures import inverse_pose
 
 RIGID = 1e-3  # how far a rotation may be from orthonormal
-JUMP_M, JUMP_M_S, JUMP_SHARE = 0.5, 3.0, 0.5  # a step may be off by this, by this a second, and by this share of the usual step
+JUMP_M, JUMP_M_S, JUMP_M_S2 = 0.5, 1.0, 3.0  # a step may be off by this, by this a second, by this a square second,
+JUMP_SHARE, HARDEST_M_S2 = 0.1, 10.0  # by this share of its length, and as far as so much acceleration brings the car
 JUMP_DEG, JUMP_DEG_S = 10.0, 90.0  # and turn by this, and by this a second
-NEIGHBOURS = 5  # steps to each side that say how fast the usual step is
+NEIGHBOURS, WINDOW_S = 5, 1.0  # steps to each side that say how fast the usual step is: so many, not farther than this, but two
 LINKS = 32  # poses back to which a pose may connect
 NEAR_M = 0.1  # in front of a camera
 LEAST_PX = 4.0  # area of an actor's box in an image
@@ -46,18 +47,17 @@ def jumping(times_us: np.ndarray, poses: np.ndarray) -> list[int]:
     if n < 3:
         return []
     seconds, places = (times_us - times_us[0]) * 1e-6, poses[:, :3, 3]
-    dt = np.maximum(np.diff(seconds), 1e-6)
-    steps = np.diff(places, axis=0) / dt[:, None]
-    usual = np.stack([np.median(steps[max(i - NEIGHBOURS, 0) : i + NEIGHBOURS], axis=0) for i in range(n)])  # around pose i
+    usual, lag = _usual_velocity(seconds, places)
     length, before = np.ones(n, np.int64), np.full(n, -1)
     for i in range(1, n):
         j = np.arange(max(i - LINKS, 0), i)
-        elapsed = seconds[i] - seconds[j]
-        velocity = 0.5 * (usual[i] + usual[j])
+        elapsed, velocity = seconds[i] - seconds[j], 0.5 * (usual[i] + usual[j])
         off = np.linalg.norm(places[i] - places[j] - velocity * elapsed[:, None], axis=1)
-        may = JUMP_M + (JUMP_M_S + JUMP_SHARE * np.linalg.norm(velocity, axis=1)) * elapsed
-        turn = np.degrees(np.arccos(np.clip(0.5 * (np.einsum("nij,ij->n", poses[j, :3, :3], poses[i, :3, :3]) - 1.0), -1.0, 1.0)))
-        chain = np.where((off <= may) & (turn <= JUMP_DEG + JUMP_DEG_S * elapsed), length[j], 0)
+        speed = JUMP_M_S + JUMP_SHARE * np.linalg.norm(velocity, axis=1) + HARDEST_M_S2 * 0.5 * (lag[i] + lag[j])
+        near = off <= JUMP_M + (speed + JUMP_M_S2 * elapsed) * elapsed
+        cosine = 0.5 * (np.einsum("nij,ij->n", poses[j, :3, :3], poses[i, :3, :3]) - 1.0)
+        near &= np.degrees(np.arccos(np.clip(cosine, -1.0, 1.0))) <= JUMP_DEG + JUMP_DEG_S * elapsed
+        chain = np.where(near, length[j], 0)
         best = len(chain) - 1 - int(chain[::-1].argmax())  # of equals the nearest in time
         if chain[best]:
             length[i], before[i] = chain[best] + 1, j[best]
@@ -66,6 +66,18 @@ def jumping(times_us: np.ndarray, poses: np.ndarray) -> list[int]:
         kept.add(i)
         i = before[i]
     return [i for i in range(n) if i not in kept]
+
+
+def _usual_velocity(seconds: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns (n, 3) the median velocity of the steps around each pose [m/s], and (n,) how far their middle is from it [s]."""
+    n, dt = len(seconds), np.maximum(np.diff(seconds), 1e-6)
+    steps, middle = np.diff(places, axis=0) / dt[:, None], seconds[:-1] + 0.5 * dt
+    usual, lag = np.empty((n, 3)), np.empty(n)
+    for i in range(n):
+        first, last = np.searchsorted(seconds, (seconds[i] - WINDOW_S, seconds[i] + WINDOW_S))
+        around = slice(max(i - NEIGHBOURS, min(first, i - 2), 0), min(i + NEIGHBOURS, max(last, i + 2)))
+        usual[i], lag[i] = np.median(steps[around], axis=0), abs(middle[around].mean() - seconds[i])
+    return usual, lag
 
 
 def check_actors(log: CameraLog, problems: list[str]) -> CameraLog:
