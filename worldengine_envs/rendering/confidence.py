@@ -30,6 +30,9 @@ from worldengine_envs.rendering.witnesses import (
 from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 
 HALF_ANGLE = math.radians(12.0)  # between lines of sight at which credit is 1/2
+MOST_ASKED = 64  # sightings for each node of a frame
+LOOKING = -0.5  # cosine between optical axes from which on two cameras may see the same
+ENOUGH = 0.999  # credit with which no other view is asked
 CLOSER = 1.0  # power of the ratio of distances by which credit falls where a frame looks from nearer than the witness
 TOLERANCE, LEAST_TOLERANCE = 0.05, 1e-3  # of inverse depths: share, and [1/m]; full credit within, none from twice as much on
 
@@ -45,8 +48,6 @@ class Cells(NamedTuple):
 class _Table(NamedTuple):
     """``Witnesses`` for kernels."""
 
-    first: np.ndarray  # (actors + 2,) int64 sightings of the world are first[0] to first[1], then those of each actor
-    of_view: np.ndarray  # (S,) int32 (numba takes "view" for a method)
     intrinsics: np.ndarray  # (V, 4) float64
     size: np.ndarray  # (V, 2) int32
     inverse_depth: np.ndarray  # (V, h, w) float32
@@ -85,8 +86,8 @@ def _agreement(inverse_depth, seen, rows, columns, u, v, who, expected):
 
 
 @inlined_kernel
-def _testimony(table, k, m, x, y, near, who, best):
-    """Returns the credit that sighting ``k`` gives a point, if it is above ``best``, else ``best``; arguments as in ``_judge``."""
+def _testimony(table, view, m, x, y, near, who, best):
+    """Returns the credit that a view gives a point, if it is above ``best``, else ``best``; arguments as in ``_judge``."""
     ax, ay, az = m[0, 0] * x + m[0, 1] * y + m[0, 2], m[1, 0] * x + m[1, 1] * y + m[1, 2], m[2, 0] * x + m[2, 1] * y + m[2, 2]
     px, py, pz = ax + m[0, 3] * near, ay + m[1, 3] * near, az + m[2, 3] * near  # the point, over its depth in the frame
     if pz < 1e-4:
@@ -95,7 +96,6 @@ def _testimony(table, k, m, x, y, near, who, best):
     credit = _credit((ax * px + ay * py + az * pz) / (here * there), there / here)
     if credit <= best:
         return best
-    view = table.of_view[k]
     fx, fy, cx, cy = table.intrinsics[view]
     u, v = fx * px / pz + cx, fy * py / pz + cy
     rows, columns = table.size[view]
@@ -105,17 +105,33 @@ def _testimony(table, k, m, x, y, near, who, best):
 
 
 @kernel
-def _judge(table, relative, inverse_depth, node, intrinsics, out):
-    """Writes the confidence (h, w) of each cell of a frame; ``relative`` (S, 3, 4) leads from its camera into each sighting's."""
+def _judge(table, views, relative, who, inverse_depth, node, intrinsics, out):
+    """Writes the confidence (h, w) of the cells of a frame that show node ``who``.
+
+    Args:
+        table: Thumbnails.
+        views: (n,) int32 those that are asked.
+        relative: (n, 3, 4) from the frame's camera into theirs, with the node.
+        who: WORLD or row of an actor.
+        inverse_depth, node, intrinsics: ``Cells``.
+        out: Written.
+    """
     fx, fy, cx, cy = intrinsics
     for r in range(out.shape[0]):
         for c in range(out.shape[1]):
-            x, y, near, who = (c + 0.5 - cx) / fx, (r + 0.5 - cy) / fy, float(inverse_depth[r, c]), node[r, c]
-            best = 0.0
-            if who >= WORLD:
-                for k in range(table.first[who + 1], table.first[who + 2]):
-                    best = _testimony(table, k, relative[k], x, y, near, who, best)
-            out[r, c] = best
+            if node[r, c] == who:
+                x, y, near, best = (c + 0.5 - cx) / fx, (r + 0.5 - cy) / fy, float(inverse_depth[r, c]), 0.0
+                for k in range(len(views)):
+                    if best < ENOUGH:
+                        best = _testimony(table, views[k], relative[k], x, y, near, who, best)
+                out[r, c] = best
+
+
+def _nearest(relative: np.ndarray) -> np.ndarray:
+    """Returns which of n sightings (n, 3, 4) are asked: cameras that look about the same way as the frame's, nearest first."""
+    away, axis = np.linalg.norm(relative[:, :, 3], axis=1), relative[:, :, 2]
+    same = np.flatnonzero(axis[:, 2] > LOOKING * np.linalg.norm(axis, axis=1))
+    return same[np.argsort(away[same], kind="stable")][:MOST_ASKED]
 
 
 class Judge:
@@ -126,17 +142,12 @@ class Judge:
     """
 
     def __init__(self, witnesses: Witnesses):
-        nodes = np.arange(WORLD, len(witnesses.actors) + 1)
         self.rows = {token: row for row, token in enumerate(witnesses.actors)}
-        self._to_camera = witnesses.to_camera
-        self._table = _Table(
-            np.searchsorted(witnesses.node, nodes),
-            witnesses.view,
-            witnesses.intrinsics,
-            witnesses.size,
-            witnesses.inverse_depth.astype(np.float32),
-            witnesses.seen,
-        )
+        # sightings of the world are first[0] to first[1], then those of each actor
+        self._first = np.searchsorted(witnesses.node, np.arange(WORLD, len(witnesses.actors) + 1))
+        self._view, self._to_camera = witnesses.view, witnesses.to_camera
+        near = witnesses.inverse_depth.astype(np.float32)
+        self._table = _Table(witnesses.intrinsics, witnesses.size, near, witnesses.seen)
 
     def judge(self, cells: Cells, world_to_camera: np.ndarray, boxes: Mapping[int, np.ndarray]) -> np.ndarray:
         """Returns (h, w) float32 in [0, 1]: the confidence of each cell of a frame.
@@ -147,13 +158,14 @@ class Judge:
             boxes: (4, 4) float64 from the frame of an actor's Gaussians into the world, by row of the witnesses' actors; for all
                 that cells show.
         """
-        first, relative = self._table.first, np.empty_like(self._to_camera)
+        out = np.zeros(cells.node.shape, np.float32)
         for node in np.unique(cells.node[cells.node >= WORLD]).tolist():
             pose = world_to_camera if node == WORLD else world_to_camera @ boxes[node]
-            here = slice(first[node + 1], first[node + 2])
-            relative[here] = self._to_camera[here] @ np.linalg.inv(pose)
-        out = np.empty(cells.node.shape, np.float32)
-        _judge(self._table, relative, cells.inverse_depth, cells.node, cells.intrinsics, out)
+            here = slice(self._first[node + 1], self._first[node + 2])
+            relative = self._to_camera[here] @ np.linalg.inv(pose)
+            asked = _nearest(relative)
+            views = self._view[here][asked]
+            _judge(self._table, views, relative[asked], node, cells.inverse_depth, cells.node, cells.intrinsics, out)
         return out
 
 
