@@ -37,6 +37,7 @@ def export_scene(graph: SceneGraph, log: CameraLog, corrections: Corrections) ->
     Raises:
         DataError: Two actors have one name.
     """
+    _check_names(log)
     with torch.no_grad():
         tables = {name: tensor.detach().cpu().float().numpy() for name, tensor in graph.parameters.items()}
         dc = [graph.dc_of(t).detach().cpu().float().numpy() for t in range(len(log.traversals))]
@@ -50,9 +51,6 @@ def export_scene(graph: SceneGraph, log: CameraLog, corrections: Corrections) ->
     offsets = box_offsets(log, corrections)
     for a, actor in enumerate(log.actors):
         rows = np.flatnonzero(usable & (node == FIRST_ACTOR + a))
-        if actor.token in nodes:
-            remedy = "Give each actor a token of its own"
-            raise DataError("there are two of that name", scenario=log.name, field=f"actors.{actor.token}", remedy=remedy)
         if len(rows) >= LEAST_ACTOR:
             look = dc[log.traversals.index(actor.traversal)]  # it was seen in one traversal only
             found = _node(tables, [look], rows, ())
@@ -90,6 +88,14 @@ def box_offsets(log: CameraLog, corrections: Corrections) -> np.ndarray:
         u, _, v = np.linalg.svd(turned[a] / count[a])  # nearest rotation to the mean
         offsets[a, :3, :3], offsets[a, :3, 3] = u @ v, shifted[a] / count[a]
     return offsets
+
+
+def _check_names(log: CameraLog) -> None:
+    names = [scenes.BACKGROUND, scenes.SKY, *(actor.token for actor in log.actors)]
+    twice = [name for k, name in enumerate(names) if name in names[:k]]
+    if twice:
+        remedy = "Give each actor a token of its own"
+        raise DataError("there are two of that name", scenario=log.name, field=f"actors.{twice[0]}", remedy=remedy)
 
 
 def _node(tables: dict[str, np.ndarray], sh: list[np.ndarray], rows: np.ndarray, looks: tuple[str, ...]) -> Node:

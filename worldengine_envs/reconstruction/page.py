@@ -196,15 +196,19 @@ def edited(box: np.ndarray) -> tuple[tuple[str, np.ndarray | None], ...]:
 
 
 def best_views(scenes: Scenes, shots: LogShots, split: Split) -> dict[str, tuple[int, np.ndarray]]:
-    """Returns for the actors that are seen largest, largest first, the view and where it shows them, (H, W) bool."""
-    found: dict[str, tuple[float, int, np.ndarray]] = {}
+    """Returns for the actors that are seen largest, largest first, the view and where it shows them, (H, W) bool.
+
+    Views that do not cut an actor off at their edge come first.
+    """
+    found: dict[str, tuple[tuple[bool, float], int, np.ndarray]] = {}
     for v in spread(split.test if len(split.test) else split.train, 24):
-        images, _ = scenes.draw(shots.of(int(v)), shots.log.views[v].traversal)
-        for row, pixels in zip(*np.unique(images.node[images.node >= 0], return_counts=True), strict=True):
-            token, share = scenes.scene.actors[row], float(pixels) / images.node.size
-            if share > max(VISIBLE, found[token][0] if token in found else 0.0):
-                found[token] = share, int(v), images.node == row
-    largest = sorted(found.items(), key=lambda item: -item[1][0])[:CHANGED]
+        node = scenes.draw(shots.of(int(v)), shots.log.views[v].traversal)[0].node
+        edge = np.concatenate((node[0], node[-1], node[:, 0], node[:, -1]))
+        for row, pixels in zip(*np.unique(node[node >= 0], return_counts=True), strict=True):
+            token, score = scenes.scene.actors[row], (bool(row not in edge), float(pixels) / node.size)
+            if score[1] > VISIBLE and (token not in found or score > found[token][0]):
+                found[token] = score, int(v), node == row
+    largest = sorted(found.items(), key=lambda item: item[1][0], reverse=True)[:CHANGED]
     return {token: (view, mask) for token, (_, view, mask) in largest}
 
 

@@ -1,0 +1,178 @@
+"""Exported scenes show what training shows; scenes in packs stand where their scenario is."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from pack_helpers import sample, small_pack
+from scenes import random_scene
+
+from worldengine_envs.cli.add_scene import check_place, shifted
+from worldengine_envs.cli.main import main
+from worldengine_envs.envs.scenes import scene_of
+from worldengine_envs.errors import DataError
+from worldengine_envs.reconstruction.camera_log import ActorTrack, Camera, CameraLog, View
+from worldengine_envs.reconstruction.corrections import Corrections
+from worldengine_envs.reconstruction.export import LEAST_ACTOR, box_offsets, export_scene
+from worldengine_envs.reconstruction.pictures import Pictures
+from worldengine_envs.reconstruction.scene_graph import BACKGROUND, FIRST_ACTOR, SKY, Moment, SceneGraph
+from worldengine_envs.reconstruction.settings import ReconstructionSettings
+from worldengine_envs.reconstruction.split import split
+from worldengine_envs.reconstruction.stage import LogShots, Stage, beside, with_box
+from worldengine_envs.rendering.confidence import Judge, judge_frames, witnesses_of
+from worldengine_envs.rendering.cpu.renderer import CpuRenderer
+from worldengine_envs.rendering.frames import RenderSettings
+from worldengine_envs.rendering.scene_folder import save_scene
+from worldengine_envs.scenario import AgentType, Pack, verify
+
+HEIGHT, WIDTH, LENS = 32, 48, (40.0, 40.0, 24.0, 16.0)
+LOOKS = ("day", "dusk")
+FORWARD = np.array([[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]])  # axes of a camera that looks along x
+
+
+def pose_of(x: float, y: float, z: float, yaw: float = 0.0, axes=None) -> np.ndarray:
+    pose, (cos, sin) = np.eye(4), (np.cos(yaw), np.sin(yaw))
+    pose[:3, :3] = np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]]) @ (np.eye(3) if axes is None else axes)
+    pose[:3, 3] = x, y, z
+    return pose
+
+
+def make_log(folder) -> CameraLog:
+    """Four times of two traversals; one actor in each."""
+    camera = Camera("front", HEIGHT, WIDTH, np.array(LENS), np.zeros(5))
+    views, actors = [], []
+    for look in LOOKS:
+        for k in range(4):
+            views.append(View(0, 100_000 * k, pose_of(0.5 * k, 0.0, 0.0, axes=FORWARD), folder / f"{look}{k}.png", look))
+        boxes = np.stack([pose_of(8.0 + k, 0.5, 0.0, 0.4) for k in range(4)])
+        actors.append(ActorTrack(f"car_{look}", AgentType.VEHICLE, np.ones(3), np.arange(4) * 100_000, boxes, look))
+    return CameraLog("a.street", "test", "none", (camera,), tuple(views), (), tuple(actors), LOOKS)
+
+
+def make_graph(count: int = 200) -> SceneGraph:
+    rng = np.random.default_rng(3)
+    node = rng.choice([BACKGROUND, SKY, FIRST_ACTOR, FIRST_ACTOR + 1], count)
+    means = np.where(node[:, None] < FIRST_ACTOR, rng.uniform((4, -3, -2), (12, 3, 2), (count, 3)), rng.normal(0, 0.5, (count, 3)))
+    tables = {
+        "means": means,
+        "quats": rng.normal(size=(count, 4)),
+        "scales": rng.uniform(-2.5, -0.8, (count, 3)),
+        "opacities": rng.normal(size=count),
+        "dc": rng.normal(size=(count, 1, 3)),
+        "rest": rng.normal(size=(count, 8, 3)) * 0.3,
+        "looks": rng.normal(size=(count, 2, 3)) * 0.3,
+    }
+    tensors = {name: torch.tensor(table, dtype=torch.float32) for name, table in tables.items()}
+    return SceneGraph(tensors, torch.tensor(node), torch.ones(2, 3), 2, degree=1)
+
+
+@pytest.fixture
+def learned(tmp_path):
+    """Log, graph and corrections of a training that moved every box by the same way, and the shots of the log."""
+    log, graph, settings = make_log(tmp_path), make_graph(), ReconstructionSettings(test_every=0)
+    corrections = Corrections(log, split(log, 0), settings)
+    with torch.no_grad():
+        corrections.parameters["actors"] += torch.tensor([0.2, -0.1, 0.05, 0.3, 0.1, 0.9], dtype=torch.float64)
+    shots = LogShots(log, Pictures(log), corrections, box_offsets(log, corrections))
+    return log, graph, corrections, shots
+
+
+def test_the_scene_shows_what_was_learned(learned):
+    log, graph, corrections, shots = learned
+    scene = export_scene(graph, log, corrections)
+    assert (scene.name, scene.kind, scene.appearances) == ("a_street", "reconstructed", LOOKS)
+    assert scene.actors == ("car_day", "car_dusk") and scene.nodes["background"].gaussians.sh_degree == 1
+    stages = {look: Stage(scene, CpuRenderer(RenderSettings(near=0.2)), look) for look in LOOKS}
+    for v, view in enumerate(log.views):
+        shot = shots.of(v)
+        moment = Moment(*corrections.actor_poses(view.time_us, view.traversal), LOOKS.index(view.traversal))
+        pose, lens = torch.tensor(shot.world_to_camera)[None].float(), torch.tensor(LENS)[None]
+        with torch.no_grad():
+            expected = graph.render(moment, pose, lens, WIDTH, HEIGHT).rgb[0].clamp(0.0, 1.0).numpy()
+        drawn = stages[view.traversal].draw(shot).rgb
+        assert np.abs(drawn - 255.0 * expected).max() < 1.0, v
+        assert list(shot.boxes) == [f"car_{view.traversal}"]
+        np.testing.assert_allclose(shot.boxes[f"car_{view.traversal}"], log.actors[0].box_to_world[v % 4], atol=1e-6)
+
+
+def test_what_cannot_be_drawn_is_left_out(learned):
+    log, graph, corrections, _ = learned
+    rows = torch.nonzero(graph.node == BACKGROUND).flatten()
+    whole = export_scene(graph, log, corrections)
+    with torch.no_grad():
+        graph.parameters["means"][rows[0], 1] = float("nan")
+        graph.parameters["opacities"][rows[1]] = -6.0
+        graph.parameters["quats"][rows[2]] = 0.0
+        graph.parameters["looks"][rows[3], 1] = float("inf")
+        graph.parameters["scales"][rows[4]] = 90.0
+    cut = export_scene(graph, log, corrections)
+    assert len(whole.nodes["background"].gaussians) - len(cut.nodes["background"].gaussians) == 5
+    keep = torch.ones(len(graph), dtype=torch.bool)
+    keep[torch.nonzero(graph.node == FIRST_ACTOR).flatten()[LEAST_ACTOR - 1 :]] = False
+    graph.take(torch.nonzero(keep).flatten())
+    assert export_scene(graph, log, corrections).actors == ("car_dusk",)
+    twice = replace(log, actors=(log.actors[1], log.actors[1]))
+    with pytest.raises(DataError, match=r"actors\.car_dusk: there are two of that name"):
+        export_scene(graph, twice, corrections)
+
+
+def test_shots_beside_the_path(learned):
+    _, _, _, shots = learned
+    shot = shots.of(1)
+    np.testing.assert_allclose(shots.left_of(1), [0.0, 1.0, 0.0], atol=1e-6)
+    moved = beside(shot, 2.0 * shots.left_of(1))
+    center = -moved.world_to_camera[:3, :3].T @ moved.world_to_camera[:3, 3]
+    np.testing.assert_allclose(center, [0.5, 2.0, 0.0], atol=1e-6)
+    assert with_box(shot, "car_day", None).boxes == {} and set(shot.boxes) == {"car_day"}
+
+
+def test_a_shifted_scene_is_the_same_elsewhere(learned):
+    log, graph, corrections, shots = learned
+    renderer, shift = CpuRenderer(RenderSettings(near=0.2)), np.array([3.0, -2.0, 1.0])
+    scene = export_scene(graph, log, corrections)
+    scene = replace(scene, witnesses=witnesses_of(scene, map(shots.of, range(4)), renderer))
+    other, shot = shifted(scene, shift), beside(shots.of(2), np.array([0.0, 0.4, 0.0]))
+    move = np.eye(4)
+    move[:3, 3] = shift
+    there = replace(beside(shot, shift), boxes={name: move @ box for name, box in shot.boxes.items()})
+    results = []
+    for one, view in ((scene, shot), (other, there)):
+        stage, judge = Stage(one, renderer), Judge(one.witnesses)
+        frames = stage.frame(view)
+        images = renderer.render(frames, ("rgb", "depth", "alpha", "node"))
+        rows = np.array([judge.rows[name] for name in one.actors], np.int32)
+        results.append((images.rgb.astype(int), judge_frames(frames, images, [judge], [rows])[0]))
+    assert np.abs(results[0][0] - results[1][0]).max() <= 1 and results[0][1] == pytest.approx(results[1][1], abs=1e-3)
+    assert 0.2 < results[0][1] <= 1.0
+
+
+def test_scenes_of_packs(tmp_path, capsys, learned):
+    pack = small_pack(tmp_path / "p")
+    scene = save_scene(random_scene(), tmp_path / "scene")
+    args = ["packs", "add-scene", str(pack), f"a_015={scene}", "--out"]
+    assert main([*args, str(tmp_path / "q")]) == 0
+    assert "3 scenarios, 2 of them with new scenes" in capsys.readouterr().out  # the other window of the recording too
+    copy, old = Pack.open(tmp_path / "q"), Pack.open(pack)
+    assert verify(copy) == [] and verify(pack) == []
+    assert [entry.has_scene for entry in copy.entries] == [True, True, False]
+    assert copy.content_hash("b_015") == old.content_hash("b_015") and copy.content_hash("a_015") != old.content_hash("a_015")
+    assert scene_of(copy, "a_025").kind == "reconstructed" and len(scene_of(copy, "a_015")) == len(random_scene())
+    other = save_scene(random_scene(1, n=99), tmp_path / "other")
+    again = ["packs", "add-scene", str(tmp_path / "q"), f"a_015={other}", "--out", str(tmp_path / "q"), "--overwrite"]
+    assert main(again) == 0 and verify(tmp_path / "q") == []
+    assert len(list((tmp_path / "q" / "scenes").iterdir())) == 1  # nobody needs the first any more
+    for wrong, message in (("a_015", "is not ID=FOLDER"), (f"nobody={scene}", "no scenario 'nobody'"), ("a_015=x", "no such file")):
+        assert main(["packs", "add-scene", str(pack), wrong, "--out", str(tmp_path / "r")]) == 1
+        assert message in capsys.readouterr().err and not (tmp_path / "r").exists()
+
+
+def test_scenes_of_other_places_are_refused(learned):
+    log, graph, corrections, shots = learned
+    scene = export_scene(graph, log, corrections)
+    scene = replace(scene, witnesses=witnesses_of(scene, [shots.of(0)], CpuRenderer()))
+    check_place(scene, sample())
+    with pytest.raises(DataError, match=r"never within 30 m of the logged ego.*--shift moves"):
+        check_place(shifted(scene, np.array([0.0, 90.0, 0.0])), sample())
