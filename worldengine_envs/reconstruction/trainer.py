@@ -88,6 +88,7 @@ class Trainer:
         if not torch.isfinite(loss):
             raise DataError(f"the loss is {float(loss)} at iteration {self.iteration}", field="loss", remedy="Lower settings.rates")
         loss.backward()
+        spare_unseen(graph)
         self.strategy.after_backward(self.iteration, graph, statistics)
         self.optimiser.step(self.iteration)
         self.corrections.step(self.iteration)
@@ -189,6 +190,18 @@ def train(log: CameraLog, out: Path, settings: ReconstructionSettings, *, resume
         if whole:
             trainer.save(out / CHECKPOINT)
     return trainer
+
+
+@torch.no_grad()
+def spare_unseen(graph: SceneGraph) -> None:
+    """Forgets what penalties ask of Gaussians that the image does not show: it has nothing to say against it.
+
+    Else those behind parked cars and beside the field of view would shrink and fade until they are seen, or for good.
+    """
+    tables = graph.parameters
+    seen = tables["dc"].grad.abs().amax(dim=(1, 2)) > 0.0
+    tables["opacities"].grad *= seen
+    tables["scales"].grad *= seen[:, None]
 
 
 def _claim(out: Path, settings: ReconstructionSettings, resume: bool) -> None:
