@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from worldengine_envs.rendering.cpu.rasteriser import over
 from worldengine_envs.rendering.frames import EVERYWHERE, Frames, Renderer
 from worldengine_envs.rendering.scene import BACKGROUND, SKY, GaussianScene
 from worldengine_envs.rendering.witnesses import (
@@ -28,6 +29,7 @@ from worldengine_envs.rendering.witnesses import (
     make_witnesses,
 )
 from worldengine_envs.simulation.kernels import inlined_kernel, kernel
+from worldengine_envs.simulation.threads import num_threads
 
 HALF_ANGLE = math.radians(12.0)  # between lines of sight at which credit is 1/2
 MOST_ASKED = 64  # sightings for each node of a frame
@@ -209,11 +211,15 @@ def judge_frames(frames: Frames, images, judges: Sequence[Judge | None], actors:
         judges: Of the scene that each frame shows.
     """
     confidence = np.zeros(len(frames), np.float32)
-    cells = cells_of_frames(frames, images, actors)
-    for f, judge in enumerate(judges):
-        if judge is not None:
-            boxes = boxes_of_frame(frames, f, actors[f])
-            confidence[f] = judge.judge(cells[f], frames.world_to_camera[f], boxes).mean(dtype=np.float64)
+    cells, threads = cells_of_frames(frames, images, actors), num_threads()
+
+    def judge_some(t: int) -> None:
+        for f in range(t, len(frames), threads):
+            if judges[f] is not None:
+                boxes = boxes_of_frame(frames, f, actors[f])
+                confidence[f] = judges[f].judge(cells[f], frames.world_to_camera[f], boxes).mean(dtype=np.float64)
+
+    over(min(threads, len(frames)), judge_some)
     return confidence
 
 
