@@ -31,7 +31,7 @@ MOVES_M = 0.7  # who never gets so far from where it was first is part of the st
 BEFORE_US = 1_000_000  # actors are thought to be there so long before their first sweep and after their last
 SINGLE_US = 400_000  # apart from their sweep, at the most, features that tell a velocity
 SLIM_M = 0.3  # sides at least
-MARGIN_M = 0.1  # around the points
+MARGIN_M, BULGE_M = 0.1, 0.3  # around the points; around those of a lorry, whose upper part no beam meets
 TOP_RAD = 0.01  # points so near to the highest beam do not tell how high something is
 CAR_LENGTH_M, CAR_WIDTH_M, LORRY_WIDTH_M, LORRY_M = 4.4, 1.8, 2.2, 4.0
 
@@ -266,8 +266,8 @@ class Search:
 def _grown(centre, heading: float, sides, ground: float, top: float, unsure: bool, sensor) -> tuple[np.ndarray, np.ndarray]:
     """Returns size and pose of a box around what was seen, with what of a car or a lorry cannot have been seen."""
     axes = np.array([[np.cos(heading), np.sin(heading)], [-np.sin(heading), np.cos(heading)]])
-    sides = np.maximum(sides + 2.0 * MARGIN_M, SLIM_M)
     lorry = unsure and (sides[0] > 1.5 * CAR_LENGTH_M or top - ground > LORRY_WIDTH_M)
+    sides = np.maximum(sides + 2.0 * (BULGE_M if lorry else MARGIN_M), SLIM_M)
     if sides.max() > 1.0:  # smaller ones walk
         least = np.array([CAR_LENGTH_M, LORRY_WIDTH_M if lorry else CAR_WIDTH_M])
         away = np.sign((centre - sensor[:2]) @ axes.T)

@@ -7,6 +7,7 @@ from scipy.spatial import cKDTree
 
 from worldengine_envs.reconstruction.camera_log import CameraLog
 from worldengine_envs.reconstruction.pictures import Picture, Pictures
+from worldengine_envs.reconstruction.points.bodies import covered, pose_of
 from worldengine_envs.reconstruction.points.boxes import Boxes
 from worldengine_envs.reconstruction.points.colour import project
 from worldengine_envs.reconstruction.points.flow import Depth
@@ -31,7 +32,14 @@ def rays(picture: Picture, pixel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def triangulate(
-    log: CameraLog, pictures: Pictures, maps: DepthMaps, boxes: Boxes, lidar: Cloud, centers: cKDTree, voxel_m: float
+    log: CameraLog,
+    pictures: Pictures,
+    maps: DepthMaps,
+    views: np.ndarray,
+    boxes: Boxes,
+    lidar: Cloud,
+    centers: cKDTree,
+    voxel_m: float,
 ) -> Cloud:
     """Returns coloured points of the background: one wherever an image shows a surface that has none.
 
@@ -39,13 +47,14 @@ def triangulate(
         log: What was recorded.
         pictures: Its images.
         maps: Their depths.
+        views: (V,) rows of those that are triangulated.
         boxes: Of the actors. Flow between two times is meaningless where one moves: nothing is triangulated there.
         lidar: Points that are there already.
         centers: Of the cameras.
         voxel_m: Side of the voxels in which points are thinned [m].
     """
     cloud = no_points()
-    views = [int(i) for i in maps.neighbours.views if maps.neighbours.of(int(i))]
+    views = [int(i) for i in views if maps.neighbours.of(int(i))]
     for least in PASSES_PX:
         for i in views:
             new = _new_points(log, pictures[i], maps[i], i, cloud, boxes, lidar, least)
@@ -60,7 +69,7 @@ def _new_points(
     """Returns a point for each cell of an image with enough parallax whose surface has none in the cloud."""
     view, width = log.views[i], picture.usable.shape[1]
     wanted = (found.parallax > least) & ~_taken(picture, boxes.gather(lidar.xyz, lidar.node, view.time_us, view.traversal))
-    wanted &= ~_covered(picture, found, cloud.xyz)
+    wanted &= ~_covered(picture, found, cloud.xyz) & ~_before_actors(picture, boxes, view)
     pixel = np.flatnonzero(wanted)
     cell = (pixel // width // CELL_PX) * width + pixel % width // CELL_PX
     order = np.lexsort((-found.parallax.reshape(-1)[pixel], cell))  # of each cell the pixel that is surest
@@ -69,6 +78,15 @@ def _new_points(
     placed, node = boxes.divide(center + directions * found.depth.reshape(-1)[pixel, None], view.time_us, view.traversal)
     rgb, n = picture.rgb.reshape(-1, 3)[pixel].astype(np.float32), len(pixel)
     return Cloud(placed, node, rgb, np.full(n, view.time_us), np.ones(n)).take(node < 0)
+
+
+def _before_actors(picture: Picture, boxes: Boxes, view) -> np.ndarray:
+    """Returns (H, W) bool where actors' boxes are: who drives along looks as if he stood, far away or near."""
+    if not len(boxes.sizes):
+        return np.zeros(picture.usable.shape, bool)
+    found = boxes.timeline.at(view.time_us, view.traversal)
+    there = np.flatnonzero(found[2])
+    return covered(picture, [pose_of(found, a) for a in there], boxes.sizes[there])
 
 
 def _taken(picture: Picture, placed: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
