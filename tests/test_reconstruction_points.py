@@ -75,7 +75,7 @@ def test_actors_points_are_in_the_frame_of_their_box(driven):
     points = find_points(log, Pictures(log), parts, SETTINGS)
     car = points.xyz[points.node == 0]
     assert len(car) > 300
-    assert (np.abs(car) < 0.5 * np.array(SIZE) + 0.02).all()
+    assert (np.abs(car) < 0.5 * np.array(SIZE) + 0.06).all()  # the noise of the sweeps
     assert np.quantile(np.abs(np.abs(car[:, 1]) - 0.5 * SIZE[1]), 0.95) < 0.02  # eight sweeps of a moving car on top of each other
     background = points.xyz[points.node < 0].astype(float)
     for step in range(10):
@@ -95,7 +95,7 @@ def test_spacing_is_the_mean_distance_of_three_neighbours(driven):
 def test_thinning_leaves_the_mean_of_each_voxel():
     generator = np.random.default_rng(2)
     xyz = generator.uniform(0.0, 3.0, (5000, 3))
-    cloud = Cloud(xyz, np.zeros(5000, np.int32), xyz.astype(np.float32), np.zeros(5000, np.int64), np.ones(5000))
+    cloud = Cloud(xyz, np.full(5000, -1, np.int32), xyz.astype(np.float32), np.zeros(5000, np.int64), np.ones(5000))
     thinned = thin(cloud, cKDTree(np.zeros((1, 3))), 0.5)
     cells, first = np.unique(np.floor(xyz / 0.5).astype(int), axis=0, return_inverse=True)
     means = np.stack([xyz[first == k].mean(0) for k in range(len(cells))])

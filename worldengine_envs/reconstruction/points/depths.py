@@ -34,15 +34,16 @@ class ViewDepths:
         pictures: Its images.
         split: What may be learned from; other sweeps and images are not read.
         settings: Range.
+        max_bytes: Of the samples that are kept, and as much again for ``maps``.
     """
 
-    def __init__(self, log: CameraLog, pictures: Pictures, split: Split, settings: PointSettings):
-        self.log, self.pictures, self.settings = log, pictures, settings
+    def __init__(self, log: CameraLog, pictures: Pictures, split: Split, settings: PointSettings, max_bytes: int = MAX_BYTES):
+        self.log, self.pictures, self.settings, self.max_bytes = log, pictures, settings, max_bytes
         self.boxes = Boxes(log)
         self.sweeps = np.asarray(split.train_sweeps, np.int64)
         self.sweep_times = np.array([log.sweeps[s].time_us for s in self.sweeps], np.int64)
         self.sweep_traversals = np.array([log.sweeps[s].traversal for s in self.sweeps], dtype=object)
-        self.maps = DepthMaps(log, pictures, split.train, settings.farthest_m)
+        self.maps = DepthMaps(log, pictures, split.train, settings.farthest_m, max_bytes)
         self._train = frozenset(int(i) for i in split.train)
         self._kept: OrderedDict[int, DepthSamples] = OrderedDict()
         self._bytes = 0
@@ -57,7 +58,7 @@ class ViewDepths:
             samples = self._from_flow(view)
         self._kept[view] = samples
         self._bytes += _bytes(samples)
-        while self._bytes > MAX_BYTES and len(self._kept) > 1:
+        while self._bytes > self.max_bytes and len(self._kept) > 1:
             self._bytes -= _bytes(self._kept.popitem(last=False)[1])
         return samples
 
@@ -88,9 +89,11 @@ class ViewDepths:
         return _limited(pixel, found.depth.reshape(-1)[pixel], weight)
 
 
-def view_depths(log: CameraLog, pictures: Pictures, split: Split, settings: PointSettings) -> ViewDepths:
+def view_depths(
+    log: CameraLog, pictures: Pictures, split: Split, settings: PointSettings, max_bytes: int = MAX_BYTES
+) -> ViewDepths:
     """Returns ``ViewDepths``, whose ``get`` gives an image's ``DepthSamples``."""
-    return ViewDepths(log, pictures, split, settings)
+    return ViewDepths(log, pictures, split, settings, max_bytes)
 
 
 def _limited(pixel: np.ndarray, depth: np.ndarray, weight: np.ndarray) -> DepthSamples:

@@ -12,7 +12,8 @@ from worldengine_envs.reconstruction.settings import PointSettings
 from worldengine_envs.reconstruction.split import Split
 
 NEAREST_M = 2.0  # what is nearer to a LiDAR is the car that carries it
-STACKED = 1_000_000  # points that are held before they are thinned: memory does not grow with the number of sweeps
+STACKED = 1_000_000  # points, before they are thinned and after: memory does not grow with the number of sweeps
+COARSER = 1.15  # factor of the voxels' sides while there are too many points
 
 
 def sweep_points(sweep: Sweep, farthest_m: float) -> np.ndarray:
@@ -34,13 +35,16 @@ def stack(log: CameraLog, split: Split, settings: PointSettings, centers: cKDTre
         centers: Of the cameras.
         boxes: Of the actors.
     """
-    held, cloud = [], no_points()
+    held, cloud, voxel_m = [], no_points(), settings.voxel_m
     for s in split.train_sweeps:
         sweep = log.sweeps[s]
         xyz, node = boxes.divide(sweep_points(sweep, settings.farthest_m), sweep.time_us, sweep.traversal)
         n = len(xyz)
         held.append(Cloud(xyz, node, np.zeros((n, 3), np.float32), np.full(n, sweep.time_us), np.ones(n)))
         if sum(len(part.xyz) for part in held) > STACKED:
-            held, cloud = [], thin(join([cloud, *held]), centers, settings.voxel_m)
-    cloud = thin(join([cloud, *held]), centers, settings.voxel_m)
+            held, cloud = [], thin(join([cloud, *held]), centers, voxel_m)
+            while len(cloud.xyz) > STACKED:
+                voxel_m *= COARSER
+                cloud = thin(cloud, centers, voxel_m)
+    cloud = thin(join([cloud, *held]), centers, voxel_m)
     return cloud.take(~lonely(cloud.xyz, cloud.node))

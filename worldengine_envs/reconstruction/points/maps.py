@@ -22,10 +22,11 @@ class DepthMaps:
         pictures: Its images.
         views: (V,) rows of the views that may be looked at.
         farthest_m: Depths beyond are left out.
+        max_bytes: Of the depths that are kept.
     """
 
-    def __init__(self, log: CameraLog, pictures: Pictures, views: np.ndarray, farthest_m: float):
-        self.pictures, self.farthest_m = pictures, farthest_m
+    def __init__(self, log: CameraLog, pictures: Pictures, views: np.ndarray, farthest_m: float, max_bytes: int = MAX_BYTES):
+        self.pictures, self.farthest_m, self.max_bytes = pictures, farthest_m, max_bytes
         self.neighbours = Neighbours(log, views)
         self._kept: OrderedDict[int, Depth] = OrderedDict()
         self._bytes = 0
@@ -37,7 +38,7 @@ class DepthMaps:
             found = flow_depth(self.pictures[view], others, self.farthest_m)
             self._kept[view] = Depth(*(array.astype(np.float16) for array in found))
             self._bytes += _bytes(self._kept[view])
-            while self._bytes > MAX_BYTES and len(self._kept) > 1:
+            while self._bytes > self.max_bytes and len(self._kept) > 1:
                 self._bytes -= _bytes(self._kept.popitem(last=False)[1])
         self._kept.move_to_end(view)
         return Depth(*(array.astype(np.float32) for array in self._kept[view]))

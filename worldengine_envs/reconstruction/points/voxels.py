@@ -9,6 +9,7 @@ from scipy.spatial import cKDTree
 
 NEAR_M = 15.0  # up to this distance from the nearest camera voxels have the side that was asked for; it doubles with the distance
 LEVELS = 5
+ACTOR_LEVEL = -1  # actors are seen from near, and turned
 NEIGHBOURS = 3  # as 3D Gaussian Splatting, for the spacing
 FAR_AWAY = 1e6  # [m] between the frames of two nodes, in a fourth dimension
 
@@ -41,7 +42,7 @@ def sides(xyz: np.ndarray, node: np.ndarray, centers: cKDTree, voxel_m: float) -
     """Returns (N,) sides of the voxels in which points are thinned [m]; actors' are the finest."""
     distance, _ = centers.query(xyz)
     level = np.floor(np.log2(np.maximum(distance / NEAR_M, 1.0)))
-    return voxel_m * 2.0 ** np.where(node < 0, np.minimum(level, LEVELS), 0.0)
+    return voxel_m * 2.0 ** np.where(node < 0, np.minimum(level, LEVELS), ACTOR_LEVEL)
 
 
 def thin(cloud: Cloud, centers: cKDTree, voxel_m: float) -> Cloud:
