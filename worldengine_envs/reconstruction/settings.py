@@ -83,6 +83,7 @@ class ReconstructionSettings:
     sh_every: int = 1000  # iterations from one degree to the next
     sky_gaussians: int = 6000
     seed: int = 0
+    cache_mb: int = 1024  # of images and depths that are kept; others are read and measured again when their turn comes
     device: str = "cpu"
     checkpoint_every: int = 500
     preview_every: int = 500
@@ -93,7 +94,8 @@ class ReconstructionSettings:
     corrections: CorrectionSettings = field(default_factory=CorrectionSettings)
 
     def __post_init__(self):
-        for name, least in (("iterations", 1), ("max_gaussians", 1), ("sh_every", 1), ("checkpoint_every", 1), ("test_every", 0)):
+        least_of = {"iterations": 1, "max_gaussians": 1, "sh_every": 1, "checkpoint_every": 1, "cache_mb": 1, "test_every": 0}
+        for name, least in least_of.items():
             if getattr(self, name) < least:
                 raise DataError(f"{getattr(self, name)} is not {least} or more", field=name)
         if not 0.0 < self.scale <= 1.0:
