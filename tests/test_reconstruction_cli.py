@@ -121,6 +121,9 @@ def test_a_folder_is_not_reconstructed_twice(street, finished, capsys):
     args = ["reconstruct", "kitti", str(street), "--out", str(finished), *OPTIONS]
     assert main(args) == 1 and "Go on with it (--resume)" in capsys.readouterr().err
     assert main([*args, "--resume", "--seed", "3"]) == 1 and "seed" in capsys.readouterr().err
+    (street / "image_l" / "000009.png").rename(street / "gone.png")
+    assert main([*args, "--resume"]) == 1 and "field log" in capsys.readouterr().err  # it is another log now
+    (street / "gone.png").rename(street / "image_l" / "000009.png")
     before = load_scene(finished / "scene").nodes["background"].gaussians.means
     assert main([*args, "--resume"]) == 0  # nothing is left to learn: the scene is written again
     assert np.array_equal(load_scene(finished / "scene").nodes["background"].gaussians.means, before)

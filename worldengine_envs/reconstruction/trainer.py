@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import resource
@@ -45,9 +46,10 @@ class Trainer:
     def __init__(self, log: CameraLog, settings: ReconstructionSettings):
         self.settings, self.split = settings, split(log, settings.test_every, settings.test_first)
         self.log = log = complete(log, self.split) if settings.corrections.find_actors else log
-        self.pictures = Pictures(log, settings.scale)
+        cache = settings.cache_mb * MEGABYTE
+        self.pictures = Pictures(log, settings.scale, cache // 2)
         self.corrections = Corrections(log, self.split, settings)
-        self.depths = view_depths(log, self.pictures, self.split, settings.points)
+        self.depths = view_depths(log, self.pictures, self.split, settings.points, cache // 4)
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.iteration, self.seconds, self.order = 0, 0.0, torch.zeros(0, dtype=torch.int64)
         self.graph: SceneGraph | None = None
@@ -166,9 +168,10 @@ def train(log: CameraLog, out: Path, settings: ReconstructionSettings, *, resume
         KeyboardInterrupt: As it came; all is kept if that was between two iterations (``progress`` may raise it), else the last
             checkpoint.
     """
-    out, trainer = Path(out), Trainer(log, settings)
-    _claim(out, settings, resume)
-    begun = time.perf_counter()
+    out, begun = Path(out), time.perf_counter()
+    _check_folder(out, log, settings, resume)
+    trainer = Trainer(log, settings)
+    _claim(out, log, settings)
     if resume and has_checkpoint(out / CHECKPOINT):
         trainer.restore(out / CHECKPOINT)
     else:
@@ -204,21 +207,32 @@ def spare_unseen(graph: SceneGraph) -> None:
     tables["scales"].grad *= seen[:, None]
 
 
-def _claim(out: Path, settings: ReconstructionSettings, resume: bool) -> None:
-    """Writes the settings into a new folder, or checks that they are those of the folder's reconstruction."""
-    mine = json.loads(json.dumps(asdict(settings)))
-    if (out / SETTINGS).exists():
-        if not resume:
-            remedy = "Go on with it (--resume), or name a new folder"
-            raise DataError("holds a reconstruction already", file=out, remedy=remedy)
-        kept = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
-        differing = [name for name in mine if mine[name] != kept.get(name)]
-        if differing:
-            problem = f"was begun with {differing[0]} = {kept.get(differing[0])!r}, not {mine[differing[0]]!r}"
-            raise DataError(problem, file=out / SETTINGS, field=differing[0], remedy="Resume with the same settings")
+def _check_folder(out: Path, log: CameraLog, settings: ReconstructionSettings, resume: bool) -> None:
+    """Raises DataError if a folder holds a reconstruction that cannot be gone on with: of another log, or with other settings."""
+    if not (out / SETTINGS).exists():
         return
+    if not resume:
+        raise DataError("holds a reconstruction already", file=out, remedy="Go on with it (--resume), or name a new folder")
+    mine, kept = _claims(log, settings), json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+    differing = [name for name in mine if mine[name] != kept.get(name)]
+    if differing:
+        problem = f"was begun with {differing[0]} = {kept.get(differing[0])!r}, not {mine[differing[0]]!r}"
+        raise DataError(problem, file=out / SETTINGS, field=differing[0], remedy="Resume with the same log and the same settings")
+
+
+def _claim(out: Path, log: CameraLog, settings: ReconstructionSettings) -> None:
+    """Writes into the folder what it is for."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / SETTINGS).write_text(json.dumps(mine, indent=1) + "\n", encoding="utf-8")
+    (out / SETTINGS).write_text(json.dumps(_claims(log, settings), indent=1) + "\n", encoding="utf-8")
+
+
+def _claims(log: CameraLog, settings: ReconstructionSettings) -> dict:
+    """Returns the settings, and a text that tells logs apart."""
+    digest = hashlib.sha256()
+    for view in log.views:
+        digest.update(f"{view.camera} {view.time_us} {view.traversal} {view.image.name}".encode())
+        digest.update(np.asarray(view.camera_to_world, np.float64).tobytes())
+    return {"log": f"{log.name}-{digest.hexdigest()[:16]}"} | json.loads(json.dumps(asdict(settings)))
 
 
 def peak_memory_mb() -> float:
