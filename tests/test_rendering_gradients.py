@@ -11,7 +11,7 @@ from reference_rasteriser import render
 from rendering_scenes import HEIGHT, INTRINSICS, WIDTH, city_view, drawn_depths, look, random_gaussians, tensors
 
 from worldengine_envs.errors import DataError
-from worldengine_envs.rendering.differentiable import Rendering, ScreenStatistics, rasterise
+from worldengine_envs.rendering.differentiable import Directional, Rendering, ScreenStatistics, rasterise
 from worldengine_envs.rendering.frames import RenderSettings
 
 NAMES = ("means", "quats", "scales", "opacities", "sh", "world_to_camera")
@@ -212,3 +212,47 @@ def test_shapes_that_do_not_fit(wrong):
     arguments[wrong] = arguments[wrong].detach()[..., :-1] if wrong != 3 else torch.zeros(9)
     with pytest.raises(DataError, match="has the shape"):
         rasterise(*arguments, WIDTH, HEIGHT)
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2])
+def test_harmonics_in_two_tables_are_the_same(degree, monkeypatch):
+    """Tables apart and together give the same bits, where some Gaussians are plain and some coefficients wait for their turn."""
+    parameters, count = (
+        leaves(random_gaussians(7, 700, 2, depth=(2.0, 30.0), size=(-2.5, -0.5)), 2, torch.float32),
+        (degree + 1) ** 2,
+    )
+    plain = torch.arange(700) % 3 == 0
+    with torch.no_grad():
+        parameters[4][plain, 1:] = 0.0
+    expected = [*parameters[:4], parameters[4].detach()[:, :count].clone().requires_grad_(), parameters[5]]
+    loss = random_loss(1, torch.ones(2, HEIGHT, WIDTH, dtype=torch.bool))
+    loss(see(expected, RenderSettings())).backward()
+    together = [tensor.grad.clone() for tensor in expected]
+    monkeypatch.setenv("WORLDENGINE_THREADS", "3")
+    first, rest = (table.detach().clone().requires_grad_() for table in (parameters[4][:, :1], parameters[4][:, 1:]))
+    apart = [
+        *(tensor.detach().clone().requires_grad_() for tensor in parameters[:4]),
+        first,
+        parameters[5].detach().requires_grad_(),
+    ]
+    directional = Directional(rest, degree, plain)
+    loss(rasterise(*apart, torch.tensor(LENSES), WIDTH, HEIGHT, RenderSettings(), directional=directional)).backward()
+    assert torch.equal(first.grad, together[4][:, :1])
+    assert all(torch.equal(mine.grad, theirs) for mine, theirs in zip(apart[:4], together, strict=False))
+    if degree == 0:
+        assert rest.grad is None
+    else:
+        assert torch.equal(rest.grad[~plain, : count - 1], together[4][~plain, 1:])
+        assert together[4][plain, 1:].any() and not rest.grad[plain].any() and not rest.grad[:, count - 1 :].any()
+
+
+def test_directional_colours_that_do_not_fit_are_refused():
+    parameters = leaves(random_gaussians(7, 10, 1, depth=(2.0, 30.0), size=(-2.5, -0.5)), 2, torch.float32)
+    first, rest = parameters[4][:, :1], parameters[4][:, 1:]
+    for sh, directional in (
+        (first, Directional(rest, 2)),
+        (parameters[4], Directional(rest, 1)),
+        (first, Directional(rest[1:], 1)),
+    ):
+        with pytest.raises(DataError):
+            rasterise(*parameters[:4], sh, parameters[5], torch.tensor(LENSES), WIDTH, HEIGHT, directional=directional)

@@ -25,8 +25,8 @@ from worldengine_envs.reconstruction.ssim_kernels import (
     plane_shape,
     similarity_rows,
 )
-from worldengine_envs.rendering.cpu.rasteriser import over
 from worldengine_envs.rendering.cpu.simd import LANES
+from worldengine_envs.rendering.cpu.threads import over
 from worldengine_envs.simulation.kernels import announce_compiling
 from worldengine_envs.simulation.threads import num_threads
 

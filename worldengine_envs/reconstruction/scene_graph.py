@@ -59,7 +59,8 @@ class SceneGraph:
         self._find_actors()
 
     def _find_actors(self) -> None:
-        self.actor_rows = torch.nonzero(self.node >= FIRST_ACTOR).flatten()
+        self.plain = self.node >= FIRST_ACTOR  # (N,) who looks the same from everywhere
+        self.actor_rows = torch.nonzero(self.plain).flatten()
 
     def dc_of(self, traversal: int) -> Tensor:
         """Returns (N, 1, 3) spherical harmonics of degree 0 as they are in a traversal."""
@@ -70,9 +71,8 @@ class SceneGraph:
         return toned + self.parameters["looks"][:, traversal, None]
 
     def world(self, moment: Moment) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Returns means, quats, scales, opacities and sh of all Gaussians in the world, as ``rasterise`` wants them."""
+        """Returns means, quats, scales, opacities and the first harmonics (N, 1, 3) of all Gaussians in the world."""
         means, quats, scales, opacities = (self.parameters[name] for name in ("means", "quats", "scales", "opacities"))
-        rest = self.parameters["rest"][:, : (self.degree + 1) ** 2 - 1]
         rows = self.actor_rows
         if len(rows):
             actor = self.node[rows] - FIRST_ACTOR
@@ -82,11 +82,12 @@ class SceneGraph:
             hidden = torch.full_like(opacities[rows], INVISIBLE)
             means, quats = means.index_copy(0, rows, moved), quats.index_copy(0, rows, turned)
             opacities = opacities.index_copy(0, rows, torch.where(moment.present[actor], opacities[rows], hidden))
-            rest = rest.index_fill(0, rows, 0.0)  # what turns with an actor has no direction in the world
-        return means, quats, scales, opacities, torch.cat([self.dc_of(moment.traversal), rest], dim=1)
+        return means, quats, scales, opacities, self.dc_of(moment.traversal)
 
     def render(self, moment: Moment, world_to_camera: Tensor, intrinsics: Tensor, width: int, height: int, statistics=None):
         """Returns the ``Rendering`` of C cameras, differentiable by tables, poses of cameras and of actors.
+
+        What turns with an actor has no direction in the world: actors look the same from everywhere.
 
         Args:
             moment: Where actors stand.
@@ -94,23 +95,20 @@ class SceneGraph:
             intrinsics: (C, 4) fx, fy, cx, cy [px].
             width: [px]
             height: [px]
-            statistics: ``ScreenStatistics`` to fill, if given.
+            statistics: ``ScreenStatistics`` to fill, if given; on the CPU only.
         """
-        draw, more = rasteriser_of(self.device)
-        settings = RenderSettings(near=NEAR_M)
-        more = more | ({} if statistics is None else {"statistics": statistics})
-        return draw(*self.world(moment), world_to_camera, intrinsics, width, height, settings, **more)
+        *tables, first = self.world(moment)
+        camera, rest = (world_to_camera, intrinsics, width, height, RenderSettings(near=NEAR_M)), self.parameters["rest"]
+        if self.device.type == "cpu":
+            from worldengine_envs.rendering.differentiable import Directional, rasterise
 
+            return rasterise(*tables, first, *camera, statistics, Directional(rest, self.degree, self.plain))
+        from worldengine_envs.rendering.gsplat_renderer import rasterise
 
-def rasteriser_of(device: torch.device):
-    """Returns the function that draws on a device and what it is told besides."""
-    if device.type == "cpu":
-        from worldengine_envs.rendering.differentiable import rasterise
-
-        return rasterise, {}
-    from worldengine_envs.rendering.gsplat_renderer import rasterise
-
-    return rasterise, {}
+        rest = rest[:, : (self.degree + 1) ** 2 - 1]
+        if len(self.actor_rows):
+            rest = rest.index_fill(0, self.actor_rows, 0.0)
+        return rasterise(*tables, torch.cat([first, rest], dim=1), *camera)
 
 
 def multiply(a: Tensor, b: Tensor) -> Tensor:

@@ -12,11 +12,11 @@ from worldengine_envs.rendering.cpu.blending import blend
 from worldengine_envs.rendering.cpu.blending_backward import FLOW, WORK, ImageGradients, blending_backward, find_rows, gather
 from worldengine_envs.rendering.cpu.projection import project
 from worldengine_envs.rendering.cpu.projection_backward import CHUNK, Camera, Parameters, projection_backward
-from worldengine_envs.rendering.cpu.rasteriser import Rasteriser, make_canvas, make_view, over, place
+from worldengine_envs.rendering.cpu.rasteriser import Rasteriser, make_canvas, make_view, place
 from worldengine_envs.rendering.cpu.stages import REACH_X, REACH_Y
-from worldengine_envs.rendering.cpu.store import Part, pack
+from worldengine_envs.rendering.cpu.store import Harmonics, Part, apart, pack_arrays, together
+from worldengine_envs.rendering.cpu.threads import over
 from worldengine_envs.rendering.frames import EVERYWHERE, RenderSettings
-from worldengine_envs.rendering.gaussians import Gaussians
 from worldengine_envs.simulation.kernels import announce_compiling
 from worldengine_envs.simulation.threads import num_threads
 
@@ -27,6 +27,14 @@ class Rendering(NamedTuple):
     rgb: torch.Tensor  # (C, H, W, 3), the background included, not clipped from above
     alpha: torch.Tensor  # (C, H, W) in [0, 1]
     depth: torch.Tensor  # (C, H, W) expected depth along the camera's z [m], 0 where nothing is
+
+
+class Directional(NamedTuple):
+    """The part of Gaussians' colours that depends on where they are seen from, in a table of its own."""
+
+    rest: torch.Tensor  # (N, K - 1, 3) spherical harmonics but the first, K = 1, 4, 9 or 16
+    degree: int  # that is in use; gets a gradient of None if it is 0
+    plain: torch.Tensor | None = None  # (N,) bool who looks the same from everywhere; None = nobody
 
 
 class ScreenStatistics:
@@ -54,6 +62,7 @@ def rasterise(
     height: int,
     settings: RenderSettings | None = None,
     statistics: ScreenStatistics | None = None,
+    directional: Directional | None = None,
 ) -> Rendering:
     """Draws N Gaussians as C cameras see them; differentiable by all of the Gaussians' parameters and by ``world_to_camera``.
 
@@ -66,30 +75,39 @@ def rasterise(
         quats: (N, 4) w, x, y, z, need not be of length one.
         scales: (N, 3) natural logarithm of the standard deviations along the axes [m].
         opacities: (N,) logit.
-        sh: (N, K, 3) spherical harmonics, K = 1, 4, 9 or 16.
+        sh: (N, K, 3) spherical harmonics, K = 1, 4, 9 or 16; with ``directional`` K = 1.
         world_to_camera: (C, 4, 4) rigid; camera x right, y down, z forward. The camera's centre is -R^T t.
         intrinsics: (C, 4) fx, fy, cx, cy [px]; the first pixel's centre is at 0.5, 0.5. Gets no gradient.
         width: [px]
         height: [px]
         settings: How Gaussians are drawn.
         statistics: Filled, if given.
+        directional: The other spherical harmonics, if they are in a table of their own. This spares copies where there are many.
 
     Raises:
         DataError: Shapes that do not fit, or tensors that are not on the CPU.
     """
     tensors = {"means": means, "quats": quats, "scales": scales, "opacities": opacities, "sh": sh}
     tensors |= {"world_to_camera": world_to_camera, "intrinsics": intrinsics}
-    _check(tensors)
+    _check(tensors, directional)
     announce_compiling((project, blend, blending_backward, projection_backward), "the differentiable rasteriser")
-    images = _Rasterise.apply(*tensors.values(), width, height, settings or RenderSettings(), statistics)
+    rest, *use = directional or (None, 0, None)
+    images = _Rasterise.apply(*tensors.values(), rest, *use, width, height, settings or RenderSettings(), statistics)
     return Rendering(*images)
 
 
-def _check(tensors: dict[str, torch.Tensor]) -> None:
+def _check(tensors: dict[str, torch.Tensor], directional: Directional | None) -> None:
     n, cameras = len(tensors["means"]), len(tensors["world_to_camera"])
     coefficients = tensors["sh"].shape[1] if tensors["sh"].dim() == 3 else 0
     shapes = {"means": (n, 3), "quats": (n, 4), "scales": (n, 3), "opacities": (n,), "sh": (n, coefficients, 3)}
     shapes |= {"world_to_camera": (cameras, 4, 4), "intrinsics": (cameras, 4)}
+    if directional is not None:
+        used = (directional.degree + 1) ** 2
+        if coefficients != 1 or directional.degree not in range(4) or directional.rest.shape[1] + 1 < used:
+            problem = f"degree {directional.degree} does not fit {coefficients} and {directional.rest.shape[1]} coefficients"
+            raise DataError(problem, field="directional")
+        tensors = tensors | {"rest": directional.rest}
+        shapes["rest"] = (n, directional.rest.shape[1], 3)
     for name, tensor in tensors.items():
         if tuple(tensor.shape) != shapes[name] or (name == "sh" and coefficients not in (1, 4, 9, 16)):
             raise DataError(f"has the shape {tuple(tensor.shape)}, not {shapes[name]}", field=name)
@@ -109,38 +127,53 @@ class _Shot(NamedTuple):
 
 class _Rasterise(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, means, quats, scales, opacities, sh, world_to_camera, intrinsics, width, height, settings, statistics):
-        gaussians = Gaussians(*(_numpy(tensor) for tensor in (means, quats, scales, opacities, sh)))
-        poses, lenses = world_to_camera.detach().double().numpy(), intrinsics.detach().float().numpy()
-        part, shape = pack(gaussians, in_order=True), (len(poses), height, width)
+    def forward(ctx, means, quats, scales, opacities, sh, poses, lenses, rest, degree, plain, width, height, settings, statistics):
+        tables, use = (means, quats, scales, opacities, sh, rest), (degree, np.zeros(0, bool) if plain is None else plain.numpy())
+        ctx.save_for_backward(*tables)
+        ctx.pose_dtype, ctx.use = poses.dtype, use
+        poses, lenses, shape = poses.detach().double().numpy(), lenses.detach().float().numpy(), (len(poses), height, width)
+        part = pack_arrays(*_parameters(tables, *use), np.arange(len(means), dtype=np.int32), num_threads())
         images = np.empty((*shape, 3), np.float32), np.empty(shape, np.float32), np.empty(shape, np.float32)
         shots = [_shoot(part, *camera, width, height, settings) for camera in zip(poses, lenses, *images, strict=True)]
         if statistics is not None:
-            statistics.reach = torch.zeros(len(shots), len(gaussians))
+            statistics.reach = torch.zeros(len(shots), len(means))
             for c, shot in enumerate(shots):
-                statistics.reach[c] = torch.from_numpy(_reach(shot, len(gaussians)))
-        ctx.save_for_backward(means, quats, scales, opacities, sh)
+                statistics.reach[c] = torch.from_numpy(_reach(shot, len(means)))
         ctx.shots, ctx.settings, ctx.statistics = shots, settings, statistics
-        ctx.dtypes = [tensor.dtype for tensor in (means, quats, scales, opacities, sh, world_to_camera)]
         return tuple(torch.from_numpy(image) for image in images)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx, v_rgb, v_alpha, v_depth):
-        parameters, cameras = Parameters(*(_numpy(tensor) for tensor in ctx.saved_tensors)), len(ctx.shots)
-        gradients = Parameters(*(np.zeros_like(array) for array in parameters))
+        parameters, cameras = _parameters(ctx.saved_tensors, *ctx.use), len(ctx.shots)
+        wanted = ctx.statistics is not None
+        v_tables = [None if tensor is None else np.zeros(tensor.shape, np.float32) for tensor in ctx.saved_tensors]
+        gradients = Parameters(*v_tables[:4], _harmonics(*v_tables[4:], *ctx.use))
         v_poses = np.zeros((cameras, 4, 4))
-        v_screen = np.zeros((cameras, len(parameters.means) if ctx.statistics is not None else 0, 4), np.float32)
+        v_screen = np.zeros((cameras, len(parameters.means) if wanted else 0, 4), np.float32)
         background = np.array(ctx.settings.background, np.float32)
         for c, shot in enumerate(ctx.shots):
             v_images = (np.ascontiguousarray(v[c].numpy()) for v in (v_rgb, v_alpha, v_depth))
             image = ImageGradients(shot.through, shot.depth, shot.last, background, *v_images)
             v_poses[c, :3] = _backward(shot, image, parameters, gradients, v_screen[c])
-        if ctx.statistics is not None:
+        if wanted:
             screen = torch.from_numpy(v_screen)
             ctx.statistics.gradient, ctx.statistics.absolute = screen[..., :2], screen[..., 2:]
-        arrays = [torch.from_numpy(array).to(dtype) for array, dtype in zip((*gradients, v_poses), ctx.dtypes, strict=True)]
-        return *arrays, *[None] * 5
+        if ctx.use[0] == 0:
+            v_tables[5] = None
+        tables = zip(v_tables, ctx.saved_tensors, strict=True)
+        *tables, v_rest = (None if v is None else torch.from_numpy(v).to(tensor.dtype) for v, tensor in tables)
+        return *tables, torch.from_numpy(v_poses).to(ctx.pose_dtype), None, v_rest, *[None] * 6
+
+
+def _parameters(tables, degree: int, plain: np.ndarray) -> Parameters:
+    """Returns the arrays of tensors means, quats, scales, opacities, sh and rest."""
+    arrays = [None if tensor is None else _numpy(tensor) for tensor in tables]
+    return Parameters(*arrays[:4], _harmonics(*arrays[4:], degree, plain))
+
+
+def _harmonics(sh: np.ndarray, rest: np.ndarray | None, degree: int, plain: np.ndarray) -> Harmonics:
+    return together(sh) if rest is None else apart(sh, rest, (degree + 1) ** 2, plain)
 
 
 def _numpy(tensor: torch.Tensor) -> np.ndarray:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 
+from worldengine_envs.rendering.cpu.store import coefficients_of
 from worldengine_envs.simulation.kernels import inlined_kernel
 
 
@@ -21,61 +22,63 @@ SIX, TEN, FIFTEEN = (np.float32(k) for k in (6, 10, 15))
 
 
 @inlined_kernel
-def color_backward(sh, v_r, v_g, v_b, x, y, z, v_sh):
+def color_backward(g, sh, v_r, v_g, v_b, x, y, z, v_sh):
     """Carries the gradient of a colour to its coefficients and to the direction of view.
 
     Args:
-        sh: (K, 3) coefficients, K = 1, 4, 9 or 16.
+        g: Number of the Gaussian.
+        sh: ``Harmonics``.
         v_r, v_g, v_b: Gradient of the colour, float32; 0 for a channel that is clamped.
         x, y, z: Unit vector from the camera to the Gaussian, float32.
-        v_sh: (K, 3), added to.
+        v_sh: ``Harmonics`` of the same shapes, added to.
 
     Returns:
         Gradient of the direction, 3 numbers (its part along the direction is of no meaning).
     """
-    degree = 0 if len(sh) == 1 else 1 if len(sh) == 4 else 2 if len(sh) == 9 else 3
-    _add(sh, 0, v_r, v_g, v_b, C0, v_sh)
-    if degree == 0:
+    _add(sh.first, g * sh.first_step, v_r, v_g, v_b, C0, v_sh.first)
+    count = coefficients_of(g, sh)
+    if count == 1:
         return ZERO, ZERO, ZERO
+    rest, v_rest, at = sh.rest, v_sh.rest, sh.rest_start + g * sh.rest_step
     # each line: basis function k; what it returns is the gradient of its value, times the derivatives of the function
-    v_y = -C1 * _add(sh, 1, v_r, v_g, v_b, -C1 * y, v_sh)
-    v_z = C1 * _add(sh, 2, v_r, v_g, v_b, C1 * z, v_sh)
-    v_x = -C1 * _add(sh, 3, v_r, v_g, v_b, -C1 * x, v_sh)
-    if degree == 1:
+    v_y = -C1 * _add(rest, at, v_r, v_g, v_b, -C1 * y, v_rest)
+    v_z = C1 * _add(rest, at + 3, v_r, v_g, v_b, C1 * z, v_rest)
+    v_x = -C1 * _add(rest, at + 6, v_r, v_g, v_b, -C1 * x, v_rest)
+    if count == 4:
         return v_x, v_y, v_z
     xx, yy, zz = x * x, y * y, z * z
-    v = C2A * _add(sh, 4, v_r, v_g, v_b, C2A * x * y, v_sh)
+    v = C2A * _add(rest, at + 9, v_r, v_g, v_b, C2A * x * y, v_rest)
     v_x, v_y = v_x + v * y, v_y + v * x
-    v = -C2A * _add(sh, 5, v_r, v_g, v_b, -C2A * y * z, v_sh)
+    v = -C2A * _add(rest, at + 12, v_r, v_g, v_b, -C2A * y * z, v_rest)
     v_y, v_z = v_y + v * z, v_z + v * y
-    v = C2B * _add(sh, 6, v_r, v_g, v_b, C2B * (THREE * zz - ONE), v_sh)
+    v = C2B * _add(rest, at + 15, v_r, v_g, v_b, C2B * (THREE * zz - ONE), v_rest)
     v_z += v * SIX * z
-    v = -C2A * _add(sh, 7, v_r, v_g, v_b, -C2A * x * z, v_sh)
+    v = -C2A * _add(rest, at + 18, v_r, v_g, v_b, -C2A * x * z, v_rest)
     v_x, v_z = v_x + v * z, v_z + v * x
-    v = C2C * _add(sh, 8, v_r, v_g, v_b, C2C * (xx - yy), v_sh)
+    v = C2C * _add(rest, at + 21, v_r, v_g, v_b, C2C * (xx - yy), v_rest)
     v_x, v_y = v_x + v * TWO * x, v_y - v * TWO * y
-    if degree == 2:
+    if count == 9:
         return v_x, v_y, v_z
-    v = -C3A * _add(sh, 9, v_r, v_g, v_b, -C3A * y * (THREE * xx - yy), v_sh)
+    v = -C3A * _add(rest, at + 24, v_r, v_g, v_b, -C3A * y * (THREE * xx - yy), v_rest)
     v_x, v_y = v_x + v * SIX * x * y, v_y + v * THREE * (xx - yy)
-    v = C3B * _add(sh, 10, v_r, v_g, v_b, C3B * x * y * z, v_sh)
+    v = C3B * _add(rest, at + 27, v_r, v_g, v_b, C3B * x * y * z, v_rest)
     v_x, v_y, v_z = v_x + v * y * z, v_y + v * x * z, v_z + v * x * y
-    v = -C3C * _add(sh, 11, v_r, v_g, v_b, -C3C * y * (FIVE * zz - ONE), v_sh)
+    v = -C3C * _add(rest, at + 30, v_r, v_g, v_b, -C3C * y * (FIVE * zz - ONE), v_rest)
     v_y, v_z = v_y + v * (FIVE * zz - ONE), v_z + v * TEN * y * z
-    v = C3D * _add(sh, 12, v_r, v_g, v_b, C3D * z * (FIVE * zz - THREE), v_sh)
+    v = C3D * _add(rest, at + 33, v_r, v_g, v_b, C3D * z * (FIVE * zz - THREE), v_rest)
     v_z += v * (FIFTEEN * zz - THREE)
-    v = -C3C * _add(sh, 13, v_r, v_g, v_b, -C3C * x * (FIVE * zz - ONE), v_sh)
+    v = -C3C * _add(rest, at + 36, v_r, v_g, v_b, -C3C * x * (FIVE * zz - ONE), v_rest)
     v_x, v_z = v_x + v * (FIVE * zz - ONE), v_z + v * TEN * x * z
-    v = C3E * _add(sh, 14, v_r, v_g, v_b, C3E * z * (xx - yy), v_sh)
+    v = C3E * _add(rest, at + 39, v_r, v_g, v_b, C3E * z * (xx - yy), v_rest)
     v_x, v_y, v_z = v_x + v * TWO * x * z, v_y - v * TWO * y * z, v_z + v * (xx - yy)
-    v = -C3A * _add(sh, 15, v_r, v_g, v_b, -C3A * x * (xx - THREE * yy), v_sh)
+    v = -C3A * _add(rest, at + 42, v_r, v_g, v_b, -C3A * x * (xx - THREE * yy), v_rest)
     return v_x + v * THREE * (xx - yy), v_y - v * SIX * x * y, v_z
 
 
 @inlined_kernel
-def _add(sh, k, v_r, v_g, v_b, basis, v_sh):
-    """Adds to the gradient of coefficient k, whose basis function has this value; returns the gradient of that value."""
-    v_sh[k, 0] += basis * v_r
-    v_sh[k, 1] += basis * v_g
-    v_sh[k, 2] += basis * v_b
-    return sh[k, 0] * v_r + sh[k, 1] * v_g + sh[k, 2] * v_b
+def _add(sh, at, v_r, v_g, v_b, basis, v_sh):
+    """Adds to the gradient of the coefficient at a place, whose basis function has a value; returns the gradient of that."""
+    v_sh[at] += basis * v_r
+    v_sh[at + 1] += basis * v_g
+    v_sh[at + 2] += basis * v_b
+    return sh[at] * v_r + sh[at + 1] * v_g + sh[at + 2] * v_b

@@ -34,6 +34,7 @@ from worldengine_envs.rendering.cpu.harmonics_backward import color_backward
 from worldengine_envs.rendering.cpu.projection import BRIGHTEST
 from worldengine_envs.rendering.cpu.simd import prefetch
 from worldengine_envs.rendering.cpu.stages import BLUE, FIELDS, GREEN, RED
+from worldengine_envs.rendering.cpu.store import Harmonics
 from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 
 MIN_RATIO = 0.005**2  # of the determinants; the compensation is constant under it
@@ -50,7 +51,7 @@ class Parameters(NamedTuple):
     quats: np.ndarray  # (N, 4)
     scales: np.ndarray  # (N, 3)
     opacities: np.ndarray  # (N,)
-    sh: np.ndarray  # (N, K, 3)
+    sh: Harmonics
 
 
 class Camera(NamedTuple):
@@ -98,10 +99,10 @@ def _ask_for(g, row, flow, records, sh, v_sh):
     """Asks the memory for what a Gaussian needs, a cache line at a time."""
     prefetch(flow, row * FLOW)
     prefetch(records, row * FIELDS)
-    stride = sh.shape[1] * 3
-    for k in range(0, stride, LINE):
-        prefetch(sh, g * stride + k)
-        prefetch(v_sh, g * stride + k)
+    at = sh.rest_start + g * sh.rest_step
+    for k in range(at, at + 3 * (sh.count - 1), LINE):
+        prefetch(sh.rest, k)
+        prefetch(v_sh.rest, k)
 
 
 @inlined_kernel
@@ -211,7 +212,7 @@ def _sight_backward(g, p0, p1, p2, flow, record, camera, gaussians, gradients, v
     d0, d1, d2 = d0 / distance, d1 / distance, d2 / distance
     v_r, v_g, v_b = _free(flow[V_RED], record[RED]), _free(flow[V_GREEN], record[GREEN]), _free(flow[V_BLUE], record[BLUE])
     x, y, z = np.float32(d0), np.float32(d1), np.float32(d2)
-    v0, v1, v2 = color_backward(gaussians.sh[g], v_r, v_g, v_b, x, y, z, gradients.sh[g])
+    v0, v1, v2 = color_backward(g, gaussians.sh, v_r, v_g, v_b, x, y, z, gradients.sh)
     along = v0 * d0 + v1 * d1 + v2 * d2
     v0, v1, v2 = (v0 - along * d0) / distance, (v1 - along * d1) / distance, (v2 - along * d2) / distance
     for i in range(3):  # the direction is mean + R^T t

@@ -8,9 +8,10 @@ from worldengine_envs.errors import DataError
 from worldengine_envs.rendering.cpu.binning import fill, make_room
 from worldengine_envs.rendering.cpu.blending import blend
 from worldengine_envs.rendering.cpu.projection import project
-from worldengine_envs.rendering.cpu.rasteriser import Rasteriser, make_canvas, make_view, over, place
+from worldengine_envs.rendering.cpu.rasteriser import Rasteriser, make_canvas, make_view, place
 from worldengine_envs.rendering.cpu.stages import Canvas
 from worldengine_envs.rendering.cpu.store import Part, pack
+from worldengine_envs.rendering.cpu.threads import over
 from worldengine_envs.rendering.frames import Frames, Images, RenderSettings
 from worldengine_envs.rendering.gaussians import Gaussians
 from worldengine_envs.simulation.kernels import announce_compiling

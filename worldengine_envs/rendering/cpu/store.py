@@ -8,8 +8,9 @@ from typing import NamedTuple
 import numpy as np
 
 from worldengine_envs.rendering.cpu.simd import LANES
+from worldengine_envs.rendering.cpu.threads import over
 from worldengine_envs.rendering.gaussians import Gaussians
-from worldengine_envs.simulation.kernels import kernel
+from worldengine_envs.simulation.kernels import inlined_kernel, kernel
 
 ZERO = np.float32(0.0)
 GROUPS = 32  # of a chunk: 256 Gaussians
@@ -31,6 +32,33 @@ class Part(NamedTuple):
     row: tuple[int, ...]  # of Placed.parts; the addresses hold as long as this tuple is kept
 
 
+class Harmonics(NamedTuple):
+    """Spherical harmonics of N Gaussians, or gradients by them.
+
+    Coefficient 0 of Gaussian g and channel c is ``first[g * first_step + c]``, coefficient k > 0
+    ``rest[rest_start + g * rest_step + 3 * (k - 1) + c]``.
+    """
+
+    first: np.ndarray  # float32
+    rest: np.ndarray  # float32; may be the same array
+    first_step: int
+    rest_start: int
+    rest_step: int
+    count: int  # of coefficients in use: 1, 4, 9 or 16
+    plain: np.ndarray  # (N,) bool who has only coefficient 0 in use; (0,) = nobody
+
+
+def together(sh: np.ndarray) -> Harmonics:
+    """Returns the harmonics of one array (N, K, 3), contiguous float32, K = 1, 4, 9 or 16."""
+    flat, count = sh.reshape(-1), sh.shape[1]
+    return Harmonics(flat, flat, 3 * count, 3, 3 * count, count, np.zeros(0, bool))
+
+
+def apart(first: np.ndarray, rest: np.ndarray, count: int, plain: np.ndarray) -> Harmonics:
+    """Returns the harmonics of two arrays (N, 1, 3) and (N, K - 1, 3), of which ``count`` coefficients are in use."""
+    return Harmonics(first.reshape(-1), rest.reshape(-1), 3, 0, 3 * rest.shape[1], count, plain)
+
+
 def pack(gaussians: Gaussians, in_order: bool = False) -> Part:
     """Returns Gaussians as the rasteriser wants them. One with a parameter that is not finite, or no rotation, is never drawn.
 
@@ -38,25 +66,30 @@ def pack(gaussians: Gaussians, in_order: bool = False) -> Part:
         gaussians: N Gaussians.
         in_order: Keep their order. Otherwise neighbours in space come together (Morton order).
     """
-    n, width = len(gaussians), gaussians.sh.shape[1] * 3
-    groups = -(-n // LANES)
-    sh = np.ascontiguousarray(gaussians.sh, np.float32).reshape(n, width)
-    order = np.arange(n, dtype=np.int32) if in_order else morton_order(gaussians.means)
+    g, order = gaussians, np.arange(len(gaussians), dtype=np.int32) if in_order else morton_order(gaussians.means)
+    values = [np.ascontiguousarray(array, np.float32) for array in (g.means, g.quats, g.scales, g.opacities)]
+    return pack_arrays(*values, together(np.ascontiguousarray(g.sh, np.float32)), order)
+
+
+def pack_arrays(means, quats, scales, opacities, harmonics: Harmonics, order: np.ndarray, threads: int = 1) -> Part:
+    """As ``pack``, for contiguous float32 arrays as in ``Gaussians`` that are put in an order.
+
+    Args:
+        means, quats, scales, opacities: (N, 3), (N, 4), (N, 3), (N,).
+        harmonics: Of N Gaussians.
+        order: (N,) int32
+        threads: How many threads work on it.
+    """
+    n, groups = len(means), -(-len(means) // LANES)
     part_order = np.zeros((groups, LANES), np.int32)
     part_order.ravel()[:n] = order
-    geometry = np.zeros((groups, GEOMETRY, LANES), np.float32)
-    colors = np.zeros((groups, width, LANES), np.float32)
-    bounds = np.zeros((-(-groups // GROUPS), BOUNDS), np.float32)
-    values = [np.ascontiguousarray(a, np.float32) for a in gaussians_arrays(gaussians)]
-    _pack(order, *values, sh, geometry, colors)
-    _bound(n, geometry, bounds)
+    geometry = np.empty((groups, GEOMETRY, LANES), np.float32)
+    colors = np.empty((groups, 3 * harmonics.count, LANES), np.float32)
+    bounds = np.empty((-(-groups // GROUPS), BOUNDS), np.float32)
+    values, chunks = (means, quats, scales, opacities, harmonics), len(bounds)
+    over(threads, lambda t: _pack(chunks * t // threads, chunks * (t + 1) // threads, order, *values, geometry, colors, bounds))
     addresses = (geometry.ctypes.data, colors.ctypes.data, part_order.ctypes.data, bounds.ctypes.data)
-    return Part(geometry, colors, part_order, bounds, n, (*addresses, groups, gaussians.sh_degree))
-
-
-def gaussians_arrays(gaussians: Gaussians) -> tuple[np.ndarray, ...]:
-    """Returns means, quats, scales and opacities."""
-    return gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities
+    return Part(geometry, colors, part_order, bounds, n, (*addresses, groups, math.isqrt(harmonics.count) - 1))
 
 
 def morton_order(means: np.ndarray) -> np.ndarray:
@@ -81,57 +114,98 @@ def _spread(values: np.ndarray) -> np.ndarray:
 
 
 @kernel
-def _pack(order, means, quats, scales, opacities, sh, geometry, colors):
-    for i in range(len(order)):
-        group, lane, k = i // LANES, i % LANES, order[i]
-        w, x, y, z = np.float64(quats[k, 0]), np.float64(quats[k, 1]), np.float64(quats[k, 2]), np.float64(quats[k, 3])
-        length = math.sqrt(w * w + x * x + y * y + z * z)
-        w, x, y, z = w / length, x / length, y / length, z / length
-        sx, sy, sz = math.exp(np.float64(scales[k, 0])), math.exp(np.float64(scales[k, 1])), math.exp(np.float64(scales[k, 2]))
-        logit = np.float64(opacities[k])
-        total = 0.0 * (means[k, 0] + means[k, 1] + means[k, 2] + logit + sx + sy + sz + w)
-        red, green, blue = ZERO, ZERO, ZERO  # 0 if all coefficients are finite; three sums wait less for each other than one
-        for j in range(0, sh.shape[1], 3):
-            red, green, blue = red + ZERO * sh[k, j], green + ZERO * sh[k, j + 1], blue + ZERO * sh[k, j + 2]
-        total += red + green + blue
-        if not (total == 0.0 and sx < 1e15 and sy < 1e15 and sz < 1e15):  # NaN or infinite
-            continue
-        for j in range(3):
-            geometry[group, j, lane] = means[k, j]
-        geometry[group, 3, lane] = (1.0 - 2.0 * (y * y + z * z)) * sx
-        geometry[group, 4, lane] = 2.0 * (x * y - w * z) * sy
-        geometry[group, 5, lane] = 2.0 * (x * z + w * y) * sz
-        geometry[group, 6, lane] = 2.0 * (x * y + w * z) * sx
-        geometry[group, 7, lane] = (1.0 - 2.0 * (x * x + z * z)) * sy
-        geometry[group, 8, lane] = 2.0 * (y * z - w * x) * sz
-        geometry[group, 9, lane] = 2.0 * (x * z - w * y) * sx
-        geometry[group, 10, lane] = 2.0 * (y * z + w * x) * sy
-        geometry[group, 11, lane] = (1.0 - 2.0 * (x * x + y * y)) * sz
-        geometry[group, 12, lane] = 1.0 / (1.0 + math.exp(-logit))
-        for j in range(sh.shape[1]):
-            colors[group, j, lane] = sh[k, j]
+def _pack(first, last, order, means, quats, scales, opacities, harmonics, geometry, colors, bounds):
+    """Writes chunks first to last - 1, and what bounds them."""
+    for chunk in range(first, last):
+        start, stop = chunk * GROUPS * LANES, min((chunk + 1) * GROUPS * LANES, len(order))
+        for i in range(start, -(-stop // LANES) * LANES):
+            drawn = i < stop and _pack_geometry(i, order[i], means, quats, scales, opacities, harmonics, geometry)
+            if drawn:
+                _pack_colors(i, order[i], harmonics, colors)
+            else:
+                for j in range(GEOMETRY):
+                    geometry[i // LANES, j, i % LANES] = ZERO
+                for j in range(colors.shape[1]):
+                    colors[i // LANES, j, i % LANES] = ZERO
+        _bound(start, stop, geometry, bounds[chunk])
 
 
-@kernel
-def _bound(n, geometry, bounds):
-    """Writes the sphere around the means of each chunk and the largest standard deviation in it."""
-    for c in range(len(bounds)):
-        first, last = c * GROUPS * LANES, min((c + 1) * GROUPS * LANES, n)
-        for axis in range(3):
-            low, high = np.inf, -np.inf
-            for i in range(first, last):
-                low = min(low, geometry[i // LANES, axis, i % LANES])
-                high = max(high, geometry[i // LANES, axis, i % LANES])
-            bounds[c, axis] = 0.5 * low + 0.5 * high
-        radius, spread = 0.0, 0.0
+@inlined_kernel
+def _pack_geometry(i, k, means, quats, scales, opacities, harmonics, geometry):
+    """Writes place and shape of Gaussian k to place i; returns whether it can be drawn: all of its numbers are finite."""
+    group, lane = i // LANES, i % LANES
+    w, x, y, z = np.float64(quats[k, 0]), np.float64(quats[k, 1]), np.float64(quats[k, 2]), np.float64(quats[k, 3])
+    length = math.sqrt(w * w + x * x + y * y + z * z)
+    w, x, y, z = w / length, x / length, y / length, z / length
+    sx, sy, sz = math.exp(np.float64(scales[k, 0])), math.exp(np.float64(scales[k, 1])), math.exp(np.float64(scales[k, 2]))
+    logit = np.float64(opacities[k])
+    total = 0.0 * (means[k, 0] + means[k, 1] + means[k, 2] + logit + sx + sy + sz + w) + _zero_if_finite(k, harmonics)
+    if not (total == 0.0 and sx < 1e15 and sy < 1e15 and sz < 1e15):  # NaN or infinite
+        return False
+    for j in range(3):
+        geometry[group, j, lane] = means[k, j]
+    geometry[group, 3, lane] = (1.0 - 2.0 * (y * y + z * z)) * sx
+    geometry[group, 4, lane] = 2.0 * (x * y - w * z) * sy
+    geometry[group, 5, lane] = 2.0 * (x * z + w * y) * sz
+    geometry[group, 6, lane] = 2.0 * (x * y + w * z) * sx
+    geometry[group, 7, lane] = (1.0 - 2.0 * (x * x + z * z)) * sy
+    geometry[group, 8, lane] = 2.0 * (y * z - w * x) * sz
+    geometry[group, 9, lane] = 2.0 * (x * z - w * y) * sx
+    geometry[group, 10, lane] = 2.0 * (y * z + w * x) * sy
+    geometry[group, 11, lane] = (1.0 - 2.0 * (x * x + y * y)) * sz
+    geometry[group, 12, lane] = 1.0 / (1.0 + math.exp(-logit))
+    return True
+
+
+@inlined_kernel
+def coefficients_of(k, harmonics):
+    """Returns how many coefficients of Gaussian k are in use."""
+    return 1 if len(harmonics.plain) and harmonics.plain[k] else harmonics.count
+
+
+@inlined_kernel
+def _zero_if_finite(k, harmonics):
+    """Returns 0 if all coefficients of Gaussian k are finite, else NaN; three sums wait less for each other than one."""
+    at = k * harmonics.first_step
+    red, green, blue = ZERO * harmonics.first[at], ZERO * harmonics.first[at + 1], ZERO * harmonics.first[at + 2]
+    at = harmonics.rest_start + k * harmonics.rest_step
+    for j in range(at, at + 3 * (coefficients_of(k, harmonics) - 1), 3):
+        red += ZERO * harmonics.rest[j]
+        green += ZERO * harmonics.rest[j + 1]
+        blue += ZERO * harmonics.rest[j + 2]
+    return red + green + blue
+
+
+@inlined_kernel
+def _pack_colors(i, k, harmonics, colors):
+    group, lane, count = i // LANES, i % LANES, coefficients_of(k, harmonics)
+    for j in range(3):
+        colors[group, j, lane] = harmonics.first[k * harmonics.first_step + j]
+    at = harmonics.rest_start + k * harmonics.rest_step
+    for j in range(3 * (count - 1)):
+        colors[group, 3 + j, lane] = harmonics.rest[at + j]
+    for j in range(3 * count, colors.shape[1]):
+        colors[group, j, lane] = ZERO
+
+
+@inlined_kernel
+def _bound(first, last, geometry, bound):
+    """Writes the sphere around the means at places first to last - 1 and the largest standard deviation of these Gaussians."""
+    for axis in range(3):
+        low, high = np.inf, -np.inf
         for i in range(first, last):
-            group, lane = i // LANES, i % LANES
-            distance = 0.0
-            for axis in range(3):
-                distance += (np.float64(geometry[group, axis, lane]) - np.float64(bounds[c, axis])) ** 2
-                scale = 0.0
-                for row in range(3):
-                    scale += np.float64(geometry[group, 3 + 3 * row + axis, lane]) ** 2
-                spread = max(spread, scale)
-            radius = max(radius, distance)
-        bounds[c, 3], bounds[c, 4] = 1.0001 * math.sqrt(radius), 1.0001 * math.sqrt(spread)
+            low = min(low, geometry[i // LANES, axis, i % LANES])
+            high = max(high, geometry[i // LANES, axis, i % LANES])
+        bound[axis] = 0.5 * low + 0.5 * high
+    radius, spread = 0.0, 0.0
+    for i in range(first, last):
+        group, lane = i // LANES, i % LANES
+        distance = 0.0
+        for axis in range(3):
+            distance += (np.float64(geometry[group, axis, lane]) - np.float64(bound[axis])) ** 2
+            scale = 0.0
+            for row in range(3):
+                scale += np.float64(geometry[group, 3 + 3 * row + axis, lane]) ** 2
+            spread = max(spread, scale)
+        radius = max(radius, distance)
+    bound[3], bound[4] = 1.0001 * math.sqrt(radius), 1.0001 * math.sqrt(spread)
