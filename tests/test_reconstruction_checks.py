@@ -7,10 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from reconstruction_room import write_log
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import ActorTrack, Camera, CameraLog, Sweep, View
 from worldengine_envs.reconstruction.checks import checked, lens_problem
+from worldengine_envs.reconstruction.checks_agreement import agreement_problems
 from worldengine_envs.reconstruction.checks_motion import jumping, rigid
 from worldengine_envs.scenario.types import AgentType
 
@@ -262,6 +264,33 @@ class TestParallax:
         back = FORWARD @ np.diag([-1.0, 1.0, -1.0])
         views = (log.views[0], replace(log.views[1], camera_to_world=pose_at(-2.0, rotation=back)))
         assert "no parallax" in checked(replace(log, views=views, actors=())).problems[0]
+
+
+class TestAgreement:
+    """Images of a patterned ground and wall, past which a camera drives (see ``reconstruction_room``)."""
+
+    def test_poses_that_the_images_follow(self, tmp_path):
+        assert agreement_problems(write_log(tmp_path)) == []
+
+    @pytest.mark.parametrize("wrong", ["backwards", "axes"])
+    def test_poses_that_they_do_not_follow_are_said(self, tmp_path, wrong):
+        room = write_log(tmp_path)
+        axes = np.diag([1.0, -1.0, -1.0, 1.0])  # y up and z back, as some programs have them
+        poses = [pose_at(-v.camera_to_world[0, 3]) if wrong == "backwards" else v.camera_to_world @ axes for v in room.views]
+        views = tuple(replace(view, camera_to_world=pose) for view, pose in zip(room.views, poses, strict=True))
+        (problem,) = agreement_problems(replace(room, views=views))
+        assert "camera camera_0" in problem
+        assert "do not" in problem or "does not" in problem
+
+    def test_a_lens_is_taken_into_account(self, tmp_path):
+        """With distortion that the images do not have, corners still go the right way; nothing breaks."""
+        room = write_log(tmp_path)
+        bent = replace(room.cameras[0], distortion=np.array([-0.2, 0.05, 0.0, 0.0, 0.0]))
+        assert agreement_problems(replace(room, cameras=(bent,))) == []
+
+    def test_nothing_is_said_where_nothing_moves(self, log, tmp_path):
+        assert agreement_problems(write_log(tmp_path, moving=False)) == []
+        assert agreement_problems(log) == []  # noise, in which no corner is found again
 
 
 def test_a_traversal_without_images_goes_whole(log):

@@ -34,13 +34,16 @@ def main(
         resume: Go on with an interrupted run; all settings have to be the same.
         settings: How it is reconstructed.
     """
+    from worldengine_envs.reconstruction.opencv import require_extra
+
+    require_extra()
     from worldengine_envs.reconstruction.job import reconstruct
     from worldengine_envs.reconstruction.readers.registry import read_camera_log
 
     log = read_camera_log(format, source)
     print(f"{log.name}: {len(log.views)} images, {len(log.sweeps)} LiDAR sweeps, {len(log.actors)} actors", flush=True)
     for problem in log.problems:
-        print(f"left out: {problem}", file=sys.stderr)
+        print(f"note: {problem}", file=sys.stderr)
     with progress_bar(settings.iterations) as (progress, stopped):
         try:
             folder = reconstruct(log, out, settings, resume=resume, progress=progress)

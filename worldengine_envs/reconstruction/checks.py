@@ -13,6 +13,7 @@ import numpy as np
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import Camera, CameraLog, Sweep, View
+from worldengine_envs.reconstruction.checks_agreement import agreement_problems
 from worldengine_envs.reconstruction.checks_motion import check_actors, jumping, parallax_problem, rigid
 from worldengine_envs.reconstruction.pictures import lens_map, read_mask, read_rgb
 
@@ -27,7 +28,7 @@ def checked(log: CameraLog) -> CameraLog:
     Left out are: cameras whose intrinsics do not fit their images; images that are missing, cannot be read, have another size than
     their camera's or come twice; masks that cannot be read or have another size; images and sweeps whose pose is no rigid motion or
     jumps off the path; sweeps that cannot be read; actors without a size or whose box no camera sees (their returns are taken out
-    of the sweeps). No parallax at all is said.
+    of the sweeps). Only said are: no parallax at all, and images that do not move as the poses say.
 
     Raises:
         DataError: Nothing is left.
@@ -43,7 +44,7 @@ def checked(log: CameraLog) -> CameraLog:
         remedy = "; ".join(problems) or "The log lists none"
         raise DataError("no image that can be used is left", scenario=log.name, field="views", remedy=remedy)
     log = check_actors(log, problems)
-    problems += parallax_problem(log)
+    problems += parallax_problem(log) + agreement_problems(log)
     return replace(log, problems=tuple(problems))
 
 

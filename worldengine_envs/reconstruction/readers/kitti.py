@@ -69,6 +69,8 @@ def read_kitti(folder: Path, origin: np.ndarray | None = None) -> tuple[CameraLo
             views.append(View(len(cameras), int(times_us[frame]), pose @ offset, path))
         cameras.append(camera)
     if not cameras:
+        if problems:
+            raise DataError("no camera can be used", file=folder, remedy="; ".join(problems))
         raise DataError(
             "no images of a camera that calib.txt has", file=folder, remedy=f"Looked for {FOLDERS[0][1]}, {FOLDERS[0][0]}, ..."
         )
