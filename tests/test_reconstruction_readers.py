@@ -294,6 +294,27 @@ class TestCity:
         noted = join_logs([replace(log, problems=("a",)), log], ["x", "y"])
         assert noted.problems == ("x: a",)
 
+    def test_the_least_that_a_log_of_ones_own_needs(self, tmp_path):
+        """Two cameras that fire one after the other, each with its own pose; a mask beside them for one, and for one image."""
+        (tmp_path / "masks" / "b").mkdir(parents=True)
+        for name in ("a", "b", "masks/a", "masks/b/b"):
+            Image.fromarray(np.full((12, 20), 255, np.uint8)).save(tmp_path / f"{name}.png")
+        lens = {"height": 12, "width": 20, "intrinsics": [20.0, 20.0, 10.0, 6.0], "camera_to_ego": np.eye(4).tolist()}
+        poses = np.tile(np.eye(4), (2, 1, 1))
+        poses[:, :3, :3], poses[1, 0, 3] = [[0.0, 0.0, 1.0], [-1.0, 0.0, 0.0], [0.0, -1.0, 0.0]], 0.4
+        frames = [
+            {"time_us": 1000 * (1 - i), "ego_to_world": poses[i].tolist(), "images": {name: f"{name}.png"}}
+            for i, name in enumerate("ab")
+        ]
+        data = {"format": "worldengine-camera-log", "version": 1, "cameras": {"a": lens, "b": lens}, "frames": frames}
+        (tmp_path / "log.json").write_text(json.dumps(data))
+        log = read_camera_log("city", [tmp_path])
+        assert [view.image.name for view in log.views] == ["b.png", "a.png"]
+        assert np.array_equal(log.views[0].camera_to_world, poses[1])
+        assert [camera.mask and camera.mask.name for camera in log.cameras] == ["a.png", None]
+        assert [view.mask and view.mask.name for view in log.views] == ["b.png", None]
+        assert (log.traversals, log.actors, log.sweeps, log.problems) == (("log",), (), (), ())
+
     @pytest.mark.parametrize("text", ["{", "[]", '{"format": "worldengine-camera-log", "version": 1}', '{"format": "other"}'])
     def test_malformed_logs_are_named(self, tmp_path, text):
         (tmp_path / "log.json").write_text(text)

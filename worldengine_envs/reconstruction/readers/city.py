@@ -1,4 +1,18 @@
-"""Camera logs of the city, as ``worldengine camera-log`` writes them: ``log.json`` with images and sweeps beside it."""
+"""Camera logs as ``worldengine camera-log`` writes them for the city, and as anyone can: ``log.json``, images and sweeps beside it.
+
+    {"format": "worldengine-camera-log", "version": 1,
+     "cameras": {name: {"height", "width", "intrinsics": [fx, fy, cx, cy], "distortion": [k1, k2, p1, p2, k3],
+                        "camera_to_ego": 4x4}},
+     "frames": [{"time_us", "ego_to_world": 4x4, "images": {camera: path}, "lidar": path,
+                 "boxes": [{"track": row of tracks, "center": [x, y, z], "yaw", "size": [length, width, height]}]}],
+     "lidar": {"lidar_to_ego": 4x4}, "tracks": [{"token", "type": "vehicle" | "pedestrian" | "bicycle" ...}],
+     "scenario", "dataset", "licence", "offset": [x, y], "time_of_day"}
+
+Lengths are in metres, angles in radians. The world is z up with the ground near 0; ``offset`` is where its origin lies in a frame
+that several logs share. The first pixel's centre is at 0.5, 0.5. Sweeps are arrays (points, 3 or more) in .npy files, in the LiDAR's
+frame. Needed are format, version, cameras without distortion, and frames with time, pose and images; a frame need not have an image
+of every camera, so cameras that do not fire together get frames of their own.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +30,11 @@ FORMAT, VERSION, NAME = "worldengine-camera-log", 1, "log.json"
 
 
 def read_city(folder: Path, origin: np.ndarray | None = None) -> tuple[CameraLog, np.ndarray]:
-    """Reads a camera log of a city scenario; its traversal is named by its time of day.
+    """Reads a camera log; its traversal is named by its time of day.
 
     Args:
         folder: Holds ``log.json``, or is that file.
-        origin: (3,) global position that becomes the world's origin [m]; None is the scenario's own.
+        origin: (3,) global position that becomes the world's origin [m]; None is the log's own.
 
     Raises:
         DataError: The file is missing or malformed.
@@ -36,15 +50,15 @@ def read_city(folder: Path, origin: np.ndarray | None = None) -> tuple[CameraLog
 
 
 def _log_of(data: dict, path: Path, origin: np.ndarray | None) -> tuple[CameraLog, np.ndarray]:
-    own = np.append(numbers(data["offset"], 2, path, "offset"), 0.0)
+    own = np.append(numbers(data.get("offset", (0.0, 0.0)), 2, path, "offset"), 0.0)
     origin = own if origin is None else origin
-    traversal = str(data["time_of_day"])
+    traversal = str(data.get("time_of_day", "log"))
     cameras = tuple(_camera(name, entry, path) for name, entry in data["cameras"].items())
     mounts = [matrix(entry["camera_to_ego"], (4, 4), path, f"cameras.{name}") for name, entry in data["cameras"].items()]
-    lidar = data["lidar"] and matrix(data["lidar"]["lidar_to_ego"], (4, 4), path, "lidar.lidar_to_ego")
+    lidar = data.get("lidar") and matrix(data["lidar"]["lidar_to_ego"], (4, 4), path, "lidar.lidar_to_ego")
     views, sweeps = [], []
-    for frame in data["frames"]:
-        pose = matrix(frame["ego_to_world"], (4, 4), path, f"frames.{frame['step']}.ego_to_world")
+    for n, frame in enumerate(data["frames"]):
+        pose = matrix(frame["ego_to_world"], (4, 4), path, f"frames.{n}.ego_to_world")
         pose[:3, 3] += own - origin
         for c, camera in enumerate(cameras):
             if camera.name in frame["images"]:
@@ -55,8 +69,10 @@ def _log_of(data: dict, path: Path, origin: np.ndarray | None) -> tuple[CameraLo
             read = partial(_read_sweep, path.parent / frame["lidar"])
             sweeps.append(Sweep(int(frame["time_us"]), pose @ lidar, read, traversal))
     actors = _actors(data, path, own - origin, traversal)
-    name = data["scenario"].rpartition(".")[2] if data["scenario"] else path.parent.name
-    log = CameraLog(name, data["dataset"], data["licence"], cameras, tuple(views), tuple(sweeps), actors, (traversal,))
+    views.sort(key=lambda view: (view.time_us, view.camera))
+    name = data.get("scenario", "").rpartition(".")[2] or path.resolve().parent.name
+    dataset, licence = data.get("dataset", "own"), data.get("licence", "unknown")
+    log = CameraLog(name, dataset, licence, cameras, tuple(views), tuple(sweeps), actors, (traversal,))
     return log, origin
 
 
@@ -66,16 +82,16 @@ def _camera(name: str, entry: dict, path: Path) -> Camera:
         int(entry["height"]),
         int(entry["width"]),
         numbers(entry["intrinsics"], 4, path, f"cameras.{name}.intrinsics"),
-        numbers(entry["distortion"], 5, path, f"cameras.{name}.distortion"),
+        numbers(entry.get("distortion", (0.0,) * 5), 5, path, f"cameras.{name}.distortion"),
     )
 
 
 def _actors(data: dict, path: Path, shift: np.ndarray, traversal: str) -> tuple[ActorTrack, ...]:
     """Returns everyone who has a box, with the median of their sizes."""
     seen: dict[int, list] = {}
-    for frame in data["frames"]:
-        for box in frame["boxes"]:
-            where = f"frames.{frame['step']}.boxes"
+    for n, frame in enumerate(data["frames"]):
+        for box in frame.get("boxes", ()):
+            where = f"frames.{n}.boxes"
             pose = yaw_pose(float(box["yaw"]), numbers(box["center"], 3, path, where) + shift)
             seen.setdefault(int(box["track"]), []).append((int(frame["time_us"]), pose, numbers(box["size"], 3, path, where)))
     actors = []

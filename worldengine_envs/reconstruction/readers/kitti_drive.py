@@ -47,25 +47,32 @@ def read_drive(folder: Path, origin: np.ndarray | None = None) -> tuple[CameraLo
     rectified_to_velodyne = np.linalg.inv(rectify @ velodyne_to_cam0)
     imu = _imu_poses(folder)
     times = _times_us(folder, imu)
-    cameras, views = [], []
+    cameras, views, problems = [], [], []
     for number in range(4):
         images = numbered(folder / f"image_{number:02d}" / "data")
         if not images:
             continue
         projection = _numbers(lenses, f"P_rect_{number:02d}", 12, path).reshape(3, 4)
-        camera, offset = camera_of(f"image_{number:02d}", projection, images.values())
+        try:
+            camera, offset = camera_of(f"image_{number:02d}", projection, images.values())
+        except DataError as error:
+            problems.append(f"camera image_{number:02d}: {error}; left out")
+            continue
         mount = velodyne_to_imu @ rectified_to_velodyne @ offset
         missing = folder / camera.name / "data"
         views += [View(len(cameras), times[i], p @ mount, images.get(i, missing / f"{i:010d}.png")) for i, p in imu.items()]
         cameras.append(camera)
     if not cameras:
-        raise DataError("no images", file=folder, remedy="Looked for image_00/data to image_03/data")
+        remedy = "; ".join(problems) or "Looked for image_00/data to image_03/data"
+        raise DataError("no images that can be used", file=folder, remedy=remedy)
     scans = numbered(folder / "velodyne_points" / "data", (".bin",))
     sweeps = [Sweep(times[i], p @ velodyne_to_imu, partial(_read_scan, scans[i])) for i, p in imu.items() if i in scans]
     actors = _tracklets(folder / "tracklet_labels.xml", {i: p @ velodyne_to_imu for i, p in imu.items()}, times)
     views.sort(key=lambda view: (view.time_us, view.camera))
     name = folder.resolve().name
-    return CameraLog(name, "kitti", LICENCE, tuple(cameras), tuple(views), tuple(sweeps), actors), np.zeros(3)
+    return CameraLog(
+        name, "kitti", LICENCE, tuple(cameras), tuple(views), tuple(sweeps), actors, problems=tuple(problems)
+    ), np.zeros(3)
 
 
 def _rows(path: Path) -> dict[str, list[str]]:

@@ -34,7 +34,9 @@ class Format:
 _HERE = __name__.rpartition(".")[0]
 FORMATS = {
     "city": Format(
-        "folders that worldengine camera-log writes; several are traversals of one street", f"{_HERE}.city:read_city", True
+        "folders with a log.json, as worldengine camera-log writes it and anyone can; several are traversals of one street",
+        f"{_HERE}.city:read_city",
+        True,
     ),
     "kitti": Format("sequences of KITTI odometry", f"{_HERE}.kitti:read_kitti"),
     "kitti-raw": Format("KITTI raw: a drive, or images and Velodyne scans with poses", f"{_HERE}.kitti_raw:read_kitti_raw"),
@@ -45,6 +47,9 @@ FORMATS = {
 
 def read_camera_log(log_format: str, sources: Sequence[Path | str], check: bool = True) -> CameraLog:
     """Reads camera logs of one place into one world, that of the first; each is a traversal of its own.
+
+    Masks are looked for beside every log, whatever its format: ``masks/<camera>.png`` for all images of a camera, and
+    ``masks/<camera>/<name of the image>.png`` for one.
 
     Args:
         log_format: A key of ``FORMATS``.
@@ -67,10 +72,22 @@ def read_camera_log(log_format: str, sources: Sequence[Path | str], check: bool 
         if not source.exists():
             raise DataError("does not exist", file=source)
         log, origin = read(source, origin)
-        logs.append(log)
+        logs.append(_with_masks(log, (source if source.is_dir() else source.parent) / "masks"))
     joined = join_logs(logs, [source.resolve().name for source in sources])
     joined = replace(joined, name=_label(joined.name))
     return checked(joined) if check else joined
+
+
+def _with_masks(log: CameraLog, folder: Path) -> CameraLog:
+    """Returns the log with the masks that lie in a folder."""
+    if not folder.is_dir():
+        return log
+    names = [camera.name for camera in log.cameras]
+    of_camera = [folder / f"{name}.png" for name in names]
+    of_view = [folder / names[view.camera] / f"{view.image.stem}.png" for view in log.views]
+    cameras = (replace(c, mask=mask) if mask.is_file() else c for c, mask in zip(log.cameras, of_camera, strict=True))
+    views = (replace(v, mask=mask) if mask.is_file() else v for v, mask in zip(log.views, of_view, strict=True))
+    return replace(log, cameras=tuple(cameras), views=tuple(views))
 
 
 def join_logs(logs: Sequence[CameraLog], names: Sequence[str]) -> CameraLog:
