@@ -9,9 +9,9 @@
      "scenario", "dataset", "licence", "offset": [x, y], "time_of_day"}
 
 Lengths are in metres, angles in radians. The world is z up with the ground near 0; ``offset`` is where its origin lies in a frame
-that several logs share. The first pixel's centre is at 0.5, 0.5. Sweeps are arrays (points, 3 or more) in .npy files, in the LiDAR's
-frame. Needed are format, version, cameras without distortion, and frames with time, pose and images; a frame need not have an image
-of every camera, so cameras that do not fire together get frames of their own.
+that several logs share. The first pixel's centre is at 0.5, 0.5. Sweeps are arrays (points, 3 or more) in .npy files, in the frame
+of the LiDAR. Needed are format, version, cameras without distortion, and frames with time, pose and images; a frame need not have
+an image of every camera, so cameras that do not fire together get frames of their own.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ def read_json(path: Path):
     """
     try:
         return json.loads(read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"is no JSON ({error})", file=path) from None
 
 
