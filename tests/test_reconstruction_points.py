@@ -119,6 +119,17 @@ def test_flow_gives_depths_that_are_true(seen):
         assert np.median(error) < 0.02 and np.quantile(error, 0.95) < 0.15
 
 
+def test_flow_does_not_depend_on_the_number_of_threads(seen, monkeypatch):
+    log, parts = seen
+    pictures, view = Pictures(log), int(parts.train[3])
+    others = [pictures[j] for j in Neighbours(log, parts.train).of(view)]
+    found = []
+    for threads in ("1", "3"):
+        monkeypatch.setenv("WORLDENGINE_THREADS", threads)
+        found.append(flow_depth(pictures[view], others, 120.0))
+    np.testing.assert_array_equal(found[0].depth, found[1].depth)
+
+
 def test_points_of_images_alone_lie_on_the_surfaces(seen):
     log, parts = seen
     points = find_points(log, Pictures(log), parts, SETTINGS)

@@ -56,7 +56,7 @@ class Trainer:
 
     def start(self) -> None:
         """Finds the points that training starts from."""
-        points = find_points(self.log, self.pictures, self.split, within_cap(self.settings))
+        points = find_points(self.log, self.pictures, self.split, within_cap(self.settings), self.depths.maps)
         self._take_graph(start_graph(self.log, points, self.settings))
 
     def _take_graph(self, graph: SceneGraph) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 from worldengine_envs.reconstruction.camera_log import CameraLog
 from worldengine_envs.reconstruction.pictures import Pictures
 from worldengine_envs.reconstruction.points.boxes import Boxes
+from worldengine_envs.reconstruction.points.kernels import project_into
 from worldengine_envs.reconstruction.points.voxels import Cloud
 
 NEAREST_M = 0.3  # from a camera
@@ -17,15 +18,12 @@ HIDDEN_S = 1e4  # a view in which a point is hidden counts as if it were so much
 
 def project(xyz: np.ndarray, world_to_camera: np.ndarray, intrinsics: np.ndarray, height: int, width: int):
     """Returns rows of the points (N, 3) that are in an image, their row and column there [px, int] and depth (float64) [m]."""
-    local = xyz @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]
-    depth = local[:, 2]
-    ahead = np.flatnonzero(depth > NEAREST_M)
-    fx, fy, cx, cy = intrinsics
-    u = np.floor(fx * local[ahead, 0] / depth[ahead] + cx)
-    v = np.floor(fy * local[ahead, 1] / depth[ahead] + cy)
-    inside = (u >= 0) & (u < width) & (v >= 0) & (v < height)
-    rows = ahead[inside]
-    return rows, v[inside].astype(np.int64), u[inside].astype(np.int64), depth[rows]
+    n = len(xyz)
+    rows, row, column, depth = (np.empty(n, kind) for kind in (np.int64, np.int64, np.int64, np.float64))
+    xyz, pose = np.ascontiguousarray(xyz, np.float64), np.ascontiguousarray(world_to_camera, np.float64)
+    lens = np.ascontiguousarray(intrinsics, np.float64)
+    found = project_into(xyz, pose, lens, height, width, NEAREST_M, rows, row, column, depth)
+    return rows[:found], row[:found], column[:found], depth[:found]
 
 
 def hidden(row: np.ndarray, column: np.ndarray, depth: np.ndarray, height: int, width: int, cell: int = CELL_PX) -> np.ndarray:

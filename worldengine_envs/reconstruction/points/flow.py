@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 
 from worldengine_envs.reconstruction.opencv import opencv
 from worldengine_envs.reconstruction.pictures import Picture
+from worldengine_envs.simulation.threads import num_threads
 
 THERE_AND_BACK_PX = 1.0  # flow there and back ends at most so far from where it began
 EPIPOLAR_PX = 1.0  # and so far from the line on which the poses say it must end
@@ -38,12 +40,12 @@ def flow_depth(picture: Picture, others: list[Picture], farthest_m: float) -> De
         others: Images of the same from elsewhere.
         farthest_m: Depths beyond are left out.
     """
-    grey, found = _grey(picture), []
-    for other in others:
-        found.append(_triangulate(picture, grey, other, farthest_m))
-    if not found:
+    if not others:
         none = np.zeros(picture.usable.shape, np.float32)
         return Depth(none, none)
+    grey = _grey(picture)
+    matches = _flows(grey, [_grey(other) for other in others])
+    found = [_triangulate(picture, other, *match, farthest_m) for other, match in zip(others, matches, strict=True)]
     depth, parallax = _agree(np.stack([d for d, _ in found]), np.stack([p for _, p in found]))
     known = picture.usable & _textured(grey)
     return Depth(np.where(known, depth, 0.0).astype(np.float32), np.where(known, parallax, 0.0).astype(np.float32))
@@ -60,11 +62,33 @@ def _textured(grey: np.ndarray) -> np.ndarray:
     return cv2.blur(values * values, (WINDOW_PX, WINDOW_PX)) - mean * mean > TEXTURE * TEXTURE
 
 
-def _triangulate(picture: Picture, grey: np.ndarray, other: Picture, farthest_m: float) -> tuple[np.ndarray, np.ndarray]:
+def _flows(grey: np.ndarray, others: list[np.ndarray]) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Returns the flow to each other image and back, (H, W, 2) float32 [px]; the same with any number of threads."""
+    cv2, tasks = opencv(), [pair for other in others for pair in ((grey, other), (other, grey))]
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(1)  # it would search stripes of the image, as many as there are threads
+    try:
+        with ThreadPoolExecutor(num_threads()) as pool:
+            flows = list(pool.map(lambda pair: _flow(*pair), tasks))
+    finally:
+        cv2.setNumThreads(before)
+    return list(zip(flows[::2], flows[1::2], strict=True))
+
+
+def _flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Returns (H, W, 2) float32 where pixels of a go in b [px]."""
+    cv2 = opencv()
+    search = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    search.setFinestScale(0)
+    return search.calc(a, b, None)
+
+
+def _triangulate(
+    picture: Picture, other: Picture, there: np.ndarray, back: np.ndarray, farthest_m: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Returns depth and parallax (H, W) by one other image, 0 where there is no match."""
     cv2 = opencv()
-    there, back = (_flow(a, b) for a, b in ((grey, _grey(other)), (_grey(other), grey)))
-    height, width = grey.shape
+    height, width = picture.usable.shape
     v, u = np.meshgrid(np.arange(height, dtype=np.float32), np.arange(width, dtype=np.float32), indexing="ij")
     to_u, to_v = u + there[..., 0], v + there[..., 1]  # the first pixel's centre at 0, 0
     home = cv2.remap(back, to_u, to_v, cv2.INTER_LINEAR)
@@ -73,18 +97,6 @@ def _triangulate(picture: Picture, grey: np.ndarray, other: Picture, farthest_m:
     depth, parallax, off = _nearest_on_rays(picture, other, u + 0.5, v + 0.5, to_u + 0.5, to_v + 0.5)
     good &= (off < EPIPOLAR_PX) & (parallax > LEAST_PX) & (depth > NEAREST_M) & (depth < farthest_m)
     return np.where(good, depth, 0.0), np.where(good, parallax, 0.0)
-
-
-def _flow(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Returns (H, W, 2) float32 where pixels of a go in b [px]; the same with any number of threads."""
-    cv2 = opencv()
-    search, threads = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM), cv2.getNumThreads()
-    search.setFinestScale(0)
-    cv2.setNumThreads(1)  # it searches stripes of the image, as many as there are threads
-    try:
-        return search.calc(a, b, None)
-    finally:
-        cv2.setNumThreads(threads)
 
 
 def _nearest_on_rays(picture: Picture, other: Picture, u, v, to_u, to_v):
