@@ -1,4 +1,4 @@
-"""gsplat on a CUDA device against the CPU rasteriser: the same images and gradients, and how fast both are.
+"""gsplat on a CUDA device against the CPU rasteriser: the same images and gradients, and how fast both are; a reconstruction.
 
     python benchmarks/gpu.py                    from a checkout, where torch, the package's needs and gsplat >= 1.5.3 are installed
     python benchmarks/gpu.py --install          installs the checkout and gsplat with pip first
@@ -6,7 +6,8 @@
 
 gsplat's CUDA extension is built where it is not yet, which takes most of the time. Results go to benchmarks/results/<device>.json
 after each stage, with the hardware, the versions and the seconds that every stage took. Scenes are random but like streets (see
-rasteriser.py). Times are the least of several runs by the wall clock, the device synchronised.
+rasteriser.py). Times are the least of several runs by the wall clock, the device synchronised. Last, a clip of a city street with
+eight cameras is reconstructed and measured by what was held out (see city_clip.py; it needs opencv-python-headless).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 GSPLAT = "gsplat==1.5.3"  # for --install
-MODULES = ("torch", "numpy", "numba", "gymnasium", "safetensors", "gsplat")
+MODULES = ("torch", "numpy", "numba", "gymnasium", "safetensors", "gsplat", "cv2")
 CASES = ((50_000, 128, 72), (200_000, 480, 270))  # Gaussians, width, height
 WORLDS, WORLD_GAUSSIANS, ACTORS = 64, 50_000, 20
 SEED = 0
@@ -35,7 +36,7 @@ def find_packages(install: bool, folder: Path | None) -> None:
     if folder is not None:
         sys.path.insert(0, str(folder.resolve()))
     if install:
-        subprocess.run([sys.executable, "-m", "pip", "install", "-e", str(ROOT), GSPLAT, "ninja"], check=True)
+        subprocess.run([sys.executable, "-m", "pip", "install", "-e", f"{ROOT}[reconstruct]", GSPLAT, "ninja"], check=True)
         importlib.invalidate_caches()
     missing = [name for name in MODULES if importlib.util.find_spec(name) is None]
     if missing:
@@ -305,6 +306,7 @@ def main() -> None:
     if reason is not None:
         raise SystemExit(f"gsplat cannot draw here: {reason}")
     import gsplat
+    from city_clip import reconstruct_city_clip
 
     from worldengine_envs.rendering import differentiable, gsplat_renderer
 
@@ -314,6 +316,7 @@ def main() -> None:
     report.stage("same_gradients", same_gradients, device, (gsplat_renderer.rasterise, differentiable.rasterise))
     report.stage("one_scene", one_scene_speed, device, gsplat)
     report.stage("many_worlds", many_worlds_speed, device, gsplat)
+    report.stage("city_reconstruction", reconstruct_city_clip, device)
     print(f"{time.perf_counter() - start:.0f} s in all; results in {report.path}")
 
 

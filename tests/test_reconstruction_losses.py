@@ -153,8 +153,11 @@ def test_many_shapes_cost_as_in_torch():
     (gradient,) = torch.autograd.grad(expected, scales)
     ours = shapes(scales, node, 0.7, 0.3)
     assert ours.item() == pytest.approx(expected.item(), rel=1e-5)
-    mine = torch.autograd.grad(ours, scales)[0][3:]
-    assert torch.allclose(mine, gradient[3:], rtol=1e-4, atol=1e-9)
+    on_cuda = losses._shapes_torch(scales, node, 0.7, 0.3)
+    assert on_cuda.item() == pytest.approx(expected.item(), rel=1e-5)
+    for value in (ours, on_cuda):
+        mine = torch.autograd.grad(value, scales)[0][3:]
+        assert torch.allclose(mine, gradient[3:], rtol=1e-4, atol=1e-9)
 
 
 def test_only_what_left_its_box_fades():

@@ -151,6 +151,11 @@ def shapes(scales: Tensor, node: Tensor, flatness: float, needles: float) -> Ten
     """
     if scales.device.type == "cpu":
         return _Shapes.apply(scales, node, flatness, needles)
+    return _shapes_torch(scales, node, flatness, needles)
+
+
+def _shapes_torch(scales: Tensor, node: Tensor, flatness: float, needles: float) -> Tensor:
+    """As ``shapes``, in torch."""
     scales = scales[node != SKY]
     if not len(scales):
         return scales.sum()

@@ -62,5 +62,5 @@ class GaussianOptimiser:
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Goes on from what ``tensors`` gave."""
         for group in self.adam.param_groups:
-            keys = [key for key in tensors if key.split(".")[0] == group["name"]]
-            self.adam.state[group["params"][0]] = {key.split(".")[1]: tensors[key].clone() for key in keys}
+            keys, table = [key for key in tensors if key.split(".")[0] == group["name"]], group["params"][0]
+            self.adam.state[table] = {key.split(".")[1]: tensors[key].clone().to(table.device) for key in keys}
