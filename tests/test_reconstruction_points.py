@@ -119,6 +119,15 @@ def test_flow_gives_depths_that_are_true(seen):
         assert np.median(error) < 0.02 and np.quantile(error, 0.95) < 0.15
 
 
+def test_images_too_small_or_of_another_size_say_nothing(seen):
+    log, _ = seen
+    picture, other = Pictures(log)[0], Pictures(log)[1]
+    for size in ((slice(0, 8), slice(None)), (slice(0, 60), slice(None))):
+        part = other._replace(rgb=np.ascontiguousarray(other.rgb[size]), usable=other.usable[size])
+        small = part if size[0].stop == 8 else picture
+        assert not flow_depth(small, [part], 120.0).depth.any()
+
+
 def test_flow_does_not_depend_on_the_number_of_threads(seen, monkeypatch):
     log, parts = seen
     pictures, view = Pictures(log), int(parts.train[3])

@@ -19,6 +19,7 @@ ALONE_PX = 4.0  # parallax with which one image alone is believed
 TEXTURE = 2.0  # standard deviation of the grey values around a pixel, of 255, under which a match is a guess
 WINDOW_PX = 7
 NEAREST_M = 0.5
+LEAST_SIDE_PX = 12  # smaller images have no flow
 
 
 class Depth(NamedTuple):
@@ -37,11 +38,13 @@ def flow_depth(picture: Picture, others: list[Picture], farthest_m: float) -> De
 
     Args:
         picture: Whose depth.
-        others: Images of the same from elsewhere.
+        others: Images of the same from elsewhere; those of another size are left out.
         farthest_m: Depths beyond are left out.
     """
+    shape = picture.usable.shape
+    others = [other for other in others if other.usable.shape == shape and min(shape) >= LEAST_SIDE_PX]
     if not others:
-        none = np.zeros(picture.usable.shape, np.float32)
+        none = np.zeros(shape, np.float32)
         return Depth(none, none)
     grey = _grey(picture)
     matches = _flows(grey, [_grey(other) for other in others])
