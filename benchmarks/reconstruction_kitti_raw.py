@@ -39,7 +39,7 @@ def main(
     *,
     out: Path,
     scale: float = 0.5,
-    iterations: int = 6000,
+    iterations: int = 3000,
     resume: bool = False,
     result: Path = RESULT,
 ) -> None:
