@@ -45,12 +45,12 @@ class Truth:
     Args:
         scenario: Of the city.
         rig: Cameras, with images of one size.
-        time_of_day: A key of ``LIGHTS``; None is the scenario's own.
+        caster: Of the scenario; None = its own street in its own light.
     """
 
-    def __init__(self, scenario: Scenario, rig: CameraRig, time_of_day: str | None = None):
+    def __init__(self, scenario: Scenario, rig: CameraRig, caster: SurfaceCaster | None = None):
         self.scenario, self.rig = scenario, rig
-        self.caster = SurfaceCaster(scenario, time_of_day=time_of_day)
+        self.caster = SurfaceCaster(scenario) if caster is None else caster
         self.intrinsics = intrinsics_of(rig)
         self.size = tuple(int(side) for side in rig.image_size[0])
 
@@ -129,7 +129,8 @@ class Truth:
 
     def pictures(self, shots: list[Shot], file: Path) -> tuple[np.ndarray, np.ndarray]:
         """Returns rgb (S, H, W, 3) uint8 and depth (S, H, W) float32 [m]; read from ``file`` where it holds the same shots."""
-        key = json.dumps([self.scenario.id, self.caster.time_of_day, *shots, self.intrinsics.tolist()])
+        ego = self.scenario.tracks.state[0, :, :3].tolist()
+        key = json.dumps([self.scenario.id, self.caster.time_of_day, *shots, self.intrinsics.tolist(), ego])
         if file.exists():
             with np.load(file, allow_pickle=False) as kept:
                 if str(kept["key"]) == key:

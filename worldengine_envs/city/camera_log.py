@@ -48,7 +48,11 @@ class CameraLogSettings:
 
 
 def write_camera_log(
-    scenario: Scenario, folder: Path | str, settings: CameraLogSettings | None = None, overwrite: bool = False
+    scenario: Scenario,
+    folder: Path | str,
+    settings: CameraLogSettings | None = None,
+    overwrite: bool = False,
+    caster: SurfaceCaster | None = None,
 ) -> Path:
     """Drives the scenario's logged ego past its street and writes what its sensors see; returns the path of ``log.json``.
 
@@ -57,6 +61,7 @@ def write_camera_log(
         folder: Is made, whole or not at all.
         settings: What is recorded.
         overwrite: Replace a camera log that is there.
+        caster: Of another drive past the same street (see ``SurfaceCaster.with_traffic``), in its light; None = the scenario's own.
 
     Raises:
         DataError: The folder exists, there is no such camera or time of day, or no step is asked for.
@@ -71,7 +76,7 @@ def write_camera_log(
         raise DataError(f"no steps {settings.first_step} to {last}", scenario=scenario.id, field="settings", remedy=remedy)
     rig = find_rig(settings.cameras, scenario.camera_rig)
     rig = rig if settings.image_size is None else scaled_rig(rig, settings.image_size)
-    caster = SurfaceCaster(scenario, time_of_day=settings.time_of_day)
+    caster = SurfaceCaster(scenario, time_of_day=settings.time_of_day) if caster is None else caster
     log = _header(scenario, caster, rig, settings)
     with new_folder(Path(folder), NAME, "camera log", overwrite) as new:
         log["frames"] = [_write_frame(scenario, caster, rig, settings, step, new) for step in steps]

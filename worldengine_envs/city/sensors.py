@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -94,6 +95,12 @@ class SurfaceCaster:
         self._surfaces = Surfaces(self.street.ground, LIGHTS[self.time_of_day])
         self._signals = signal_places(scenario, self.street.ground)
         self._models: dict[int, Model] = {}
+
+    def with_traffic(self, scenario: Scenario) -> SurfaceCaster:
+        """Returns a caster for the same street on which the tracks of another scenario move; they have as many traffic lights."""
+        other = copy(self)
+        other.scenario, other._models = scenario, {}
+        return other
 
     def model(self, row: int) -> Model:
         """Returns what stands for a row of the tracks: chosen by its type and first valid size."""
