@@ -315,6 +315,35 @@ class TestCity:
         assert [view.mask and view.mask.name for view in log.views] == ["b.png", None]
         assert (log.traversals, log.actors, log.sweeps, log.problems) == (("log",), (), (), ())
 
+    @pytest.mark.parametrize(
+        ("place", "value", "words"),
+        [
+            (("frames", 0, "time_us"), float("inf"), "malformed"),
+            (("frames", 0, "time_us"), "x", "malformed"),
+            (("frames", 0, "ego_to_world"), [[1.0]], "shape"),
+            (("frames", 0, "ego_to_world", 0, 0), float("inf"), "no rigid motion"),
+            (("frames", 0, "images", "CAM_F0"), "none.png", "missing"),
+            (("frames", 0, "boxes", 0, "yaw"), float("nan"), "no rigid motion"),
+            (("frames", 0, "boxes", 0, "track"), 99, "malformed"),
+            (("cameras", "CAM_F0", "width"), 0, "no image that can be used"),
+        ],
+    )
+    def test_one_bad_value_is_refused_or_left_out(self, city_log, tmp_path, place, value, words):
+        for name in ("images", "lidar"):
+            (tmp_path / name).symlink_to(city_log / name)
+        data = json.loads((city_log / "log.json").read_text())
+        entry = data
+        for key in place[:-1]:
+            entry = entry[key]
+        entry[place[-1]] = value
+        (tmp_path / "log.json").write_text(json.dumps(data))
+        try:
+            log = read_camera_log("city", [tmp_path])
+        except DataError as error:
+            assert words in str(error)
+        else:
+            assert any(words in problem for problem in log.problems)
+
     @pytest.mark.parametrize("text", ["{", "[]", '{"format": "worldengine-camera-log", "version": 1}', '{"format": "other"}'])
     def test_malformed_logs_are_named(self, tmp_path, text):
         (tmp_path / "log.json").write_text(text)

@@ -61,6 +61,8 @@ def _without_bad_cameras(log: CameraLog, problems: list[str]) -> CameraLog:
 
 def lens_problem(camera: Camera) -> str:
     """Returns in words why a camera's intrinsics do not fit its images; "" if they do."""
+    if min(camera.height, camera.width) < 1:
+        return f"images of {camera.width}x{camera.height}"
     fx, fy, cx, cy = np.asarray(camera.intrinsics, np.float64)
     if not (np.isfinite(camera.intrinsics).all() and np.isfinite(camera.distortion).all() and fx > 0 and fy > 0):
         return f"no such lens: intrinsics {np.round(camera.intrinsics, 3).tolist()}"

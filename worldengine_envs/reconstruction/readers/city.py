@@ -23,7 +23,7 @@ import numpy as np
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import ActorTrack, Camera, CameraLog, Sweep, View
-from worldengine_envs.reconstruction.readers.files import matrix, numbers, read_array, read_json, yaw_pose
+from worldengine_envs.reconstruction.readers.files import MALFORMED, matrix, numbers, read_array, read_json, yaw_pose
 from worldengine_envs.scenario.types import AgentType
 
 FORMAT, VERSION, NAME = "worldengine-camera-log", 1, "log.json"
@@ -45,7 +45,9 @@ def read_city(folder: Path, origin: np.ndarray | None = None) -> tuple[CameraLog
         raise DataError(f"is no {FORMAT} of version {VERSION}", file=path, remedy="worldengine camera-log writes one")
     try:
         return _log_of(data, path, origin)
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
+    except DataError:
+        raise
+    except MALFORMED as error:
         raise DataError(f"malformed: {type(error).__name__} {error}", file=path) from None
 
 
@@ -100,7 +102,7 @@ def _actors(data: dict, path: Path, shift: np.ndarray, traversal: str) -> tuple[
         times, poses, sizes = zip(*boxes, strict=True)
         kind = AgentType[track["type"].upper()]
         size = np.median(sizes, axis=0)
-        actors.append(ActorTrack(track["token"], kind, size, np.array(times, np.int64), np.stack(poses), traversal))
+        actors.append(ActorTrack(str(track["token"]), kind, size, np.array(times, np.int64), np.stack(poses), traversal))
     return tuple(actors)
 
 

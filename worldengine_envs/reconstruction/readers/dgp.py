@@ -19,7 +19,7 @@ import numpy as np
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import ActorTrack, Camera, CameraLog, Sweep, View
-from worldengine_envs.reconstruction.readers.files import pose_of, read_array, read_json
+from worldengine_envs.reconstruction.readers.files import MALFORMED, pose_of, read_array, read_json
 from worldengine_envs.reconstruction.readers.kitti import HALF_PIXEL
 from worldengine_envs.scenario.types import AgentType
 
@@ -47,9 +47,9 @@ def read_dgp(source: Path, origin: np.ndarray | None = None) -> tuple[CameraLog,
         raise DataError("holds no scene_*.json of a scene", file=source, remedy=remedy)
     try:
         return _log_of(read_json(path), path, origin)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
+    except DataError:
+        raise
+    except MALFORMED as error:
         raise DataError(f"malformed: {type(error).__name__} {error}", file=path) from None
 
 
@@ -128,15 +128,18 @@ def _tracks(boxes: dict) -> tuple[ActorTrack, ...]:
 
 
 def _pose(entry: dict) -> np.ndarray:
-    """Returns (4, 4) float64 of a quaternion and a translation."""
-    w, x, y, z = (float(entry["rotation"][key]) for key in ("qw", "qx", "qy", "qz"))
-    w, x, y, z = np.array([w, x, y, z]) / np.sqrt(w * w + x * x + y * y + z * z)
+    """Returns (4, 4) float64 of a quaternion and a translation; all NaN if they are none."""
+    quat = np.array([float(entry["rotation"][key]) for key in ("qw", "qx", "qy", "qz")])
+    place = np.array([float(entry["translation"][key]) for key in "xyz"])
+    if not (np.isfinite(quat).all() and np.isfinite(place).all() and quat.any()):
+        return np.full((4, 4), np.nan)
+    w, x, y, z = quat / np.linalg.norm(quat)
     rotation = [
         [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y)],
         [2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x)],
         [2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)],
     ]
-    return pose_of(np.array(rotation), np.array([float(entry["translation"][key]) for key in "xyz"]))
+    return pose_of(np.array(rotation), place)
 
 
 def _time_us(text: str) -> int:

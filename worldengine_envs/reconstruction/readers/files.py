@@ -10,6 +10,7 @@ import numpy as np
 
 from worldengine_envs.errors import DataError
 
+MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError)  # what content of other kinds raises
 IMAGES = (".png", ".jpg", ".jpeg")
 
 
@@ -49,6 +50,7 @@ def read_poses(path: Path) -> np.ndarray:
     poses = np.tile(np.eye(4), (len(rows), 1, 1))
     for i, row in enumerate(rows):
         poses[i, :3] = numbers(row, 12, path, f"row {i + 1}").reshape(3, 4)
+    poses[~np.isfinite(poses)] = np.nan
     return poses
 
 
@@ -68,7 +70,7 @@ def numbers(words, count: int, path: Path, field: str) -> np.ndarray:
 
 
 def matrix(rows, shape: tuple[int, int], path: Path, field: str) -> np.ndarray:
-    """Returns a float64 matrix of the given shape.
+    """Returns a float64 matrix of the given shape; what is not finite is NaN.
 
     Raises:
         DataError: It is none.
@@ -79,7 +81,7 @@ def matrix(rows, shape: tuple[int, int], path: Path, field: str) -> np.ndarray:
         raise DataError("is no matrix of numbers", file=path, field=field) from None
     if values.shape != shape:
         raise DataError(f"has shape {values.shape}, not {shape}", file=path, field=field)
-    return values
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 def numbered(folder: Path, suffixes: tuple[str, ...] = IMAGES) -> dict[int, Path]:
@@ -97,7 +99,9 @@ def pose_of(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
 
 
 def yaw_pose(yaw: float, center: np.ndarray) -> np.ndarray:
-    """Returns (4, 4) float64: turned about z, at ``center`` (3,)."""
+    """Returns (4, 4) float64: turned about z, at ``center`` (3,); all NaN if one of them is not finite."""
+    if not (np.isfinite(yaw) and np.isfinite(center).all()):
+        return np.full((4, 4), np.nan)
     cos, sin = np.cos(yaw), np.sin(yaw)
     return pose_of(np.array([[cos, -sin, 0.0], [sin, cos, 0.0], [0.0, 0.0, 1.0]]), center)
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import ActorTrack, Camera, CameraLog, Sweep, View
-from worldengine_envs.reconstruction.readers.files import matrix, numbers, read_array, yaw_pose
+from worldengine_envs.reconstruction.readers.files import MALFORMED, matrix, numbers, read_array, yaw_pose
 from worldengine_envs.reconstruction.readers.kitti import HALF_PIXEL
 from worldengine_envs.scenario.types import AgentType
 
@@ -46,7 +46,7 @@ def read_nuscenes(source: Path, origin: np.ndarray | None = None) -> tuple[Camer
         try:
             kinds |= {label: TYPES[name] for name, label in data["metainfo"]["categories"].items() if name in TYPES}
             samples += [(float(sample["timestamp"]), path, sample) for sample in data["data_list"]]
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except MALFORMED as error:
             raise DataError(f"is no list of nuScenes samples ({type(error).__name__} {error})", file=path) from None
     if not samples:
         raise DataError("holds no samples", file=source)
@@ -54,9 +54,9 @@ def read_nuscenes(source: Path, origin: np.ndarray | None = None) -> tuple[Camer
     path = samples[0][1]
     try:
         return _log_of(samples, kinds, origin)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        if isinstance(error, DataError):
-            raise
+    except DataError:
+        raise
+    except MALFORMED as error:
         raise DataError(f"malformed: {type(error).__name__} {error}", file=path) from None
 
 

@@ -157,4 +157,4 @@ def _renamed(actor: ActorTrack, traversal: str, tokens: set[str]) -> ActorTrack:
 
 
 def _label(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", name) or "log"
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", str(name)) or "log"
