@@ -147,3 +147,30 @@ def test_the_sky_lies_beyond_everything(count):
     if count > 1:
         nearest = np.sort(np.linalg.norm(sky[:, None] - sky[None], axis=-1), axis=1)[:, 1]
         assert 0.6 < np.median(nearest) / spacing < 1.2
+
+
+def test_placing_actors_is_what_torch_does():
+    """Values and gradients of the compiled way against plain torch in float64."""
+    graph, generator = make_graph(count=200), torch.Generator().manual_seed(3)
+    rotation = torch.tensor(np.stack([rotation_of((0, 0.1, 1), 0.7), rotation_of((0.1, 0.2, 1), -2.0)]), requires_grad=True)
+    translation = torch.tensor([[7.0, 1.0, 0.0], [9.0, -1.5, 0.3]], dtype=torch.float64, requires_grad=True)
+    present, rows, actor = torch.tensor([True, False]), graph.actor_rows, graph.node[graph.actor_rows] - FIRST_ACTOR
+    tables = [graph.parameters[name] for name in ("means", "quats", "opacities")]
+    exact = [table.detach().double().requires_grad_() for table in tables]
+    means = exact[0].index_copy(0, rows, (rotation[actor] @ exact[0][rows, :, None]).squeeze(-1) + translation[actor])
+    quats = exact[1].index_copy(0, rows, multiply(quats_of(rotation.detach())[actor], exact[1][rows]))
+    hidden = torch.full_like(exact[2][rows], -30.0)
+    opacities = exact[2].index_copy(0, rows, torch.where(present[actor], exact[2][rows], hidden))
+    weights = [torch.randn(table.shape, generator=generator, dtype=torch.float64) for table in (means, quats, opacities)]
+    there = torch.ones(len(graph), dtype=torch.float64).index_copy(0, rows, present[actor].double())  # nobody sees the others
+    weights = [weight * there.reshape(-1, *[1] * (weight.dim() - 1)) for weight in weights]
+    expected = torch.autograd.grad(
+        sum((w * t).sum() for w, t in zip(weights, (means, quats, opacities), strict=True)), [*exact, rotation, translation]
+    )
+    world = graph.world(Moment(rotation, translation, present, 0))
+    ours = [world[0], world[1], world[3]]
+    for mine, theirs in zip(ours, (means, quats, opacities), strict=True):
+        np.testing.assert_allclose(mine.detach().numpy(), theirs.detach().numpy(), rtol=1e-6, atol=1e-6)
+    loss = sum((w.float() * t).sum() for w, t in zip(weights, ours, strict=True))
+    for mine, theirs in zip(torch.autograd.grad(loss, [*tables, rotation, translation]), expected, strict=True):
+        np.testing.assert_allclose(mine.double().numpy(), theirs.numpy(), rtol=1e-5, atol=1e-5)

@@ -11,6 +11,8 @@ from reference_rasteriser import render
 from rendering_scenes import HEIGHT, INTRINSICS, WIDTH, city_view, drawn_depths, look, random_gaussians, tensors
 
 from worldengine_envs.errors import DataError
+from worldengine_envs.rendering import differentiable
+from worldengine_envs.rendering.cpu.store import pack_arrays
 from worldengine_envs.rendering.differentiable import Directional, Rendering, ScreenStatistics, rasterise
 from worldengine_envs.rendering.frames import RenderSettings
 
@@ -256,3 +258,25 @@ def test_directional_colours_that_do_not_fit_are_refused():
     ):
         with pytest.raises(DataError):
             rasterise(*parameters[:4], sh, parameters[5], torch.tensor(LENSES), WIDTH, HEIGHT, directional=directional)
+
+
+@pytest.mark.parametrize("name", ["wide", "huge", "degenerate", "tiny"])
+def test_nobody_who_is_seen_is_left_out(name, monkeypatch):
+    """Looking for who is in sight spares time and changes no bit, for one camera and for two."""
+    scene = random_gaussians(11, **(SCENES[name] | {"degree": 1, "n": 3000}))
+    for cameras in (1, 2):
+        loss, found = random_loss(2, torch.ones(cameras, HEIGHT, WIDTH, dtype=torch.bool)), []
+        for everyone in (False, True):
+            with monkeypatch.context() as patch:
+                if everyone:
+                    patch.setattr(
+                        differentiable, "_in_sight", lambda gaussians, *_: np.arange(len(gaussians.means), dtype=np.int32)
+                    )
+                parameters, packed = leaves(scene, cameras, torch.float32), []
+                patch.setattr(differentiable, "pack_arrays", lambda *a, packed=packed: packed.append(len(a[5])) or pack_arrays(*a))
+                images = see(parameters, RenderSettings(near=0.2))
+            loss(images).backward()
+            found.append((packed, [image.detach() for image in images], [tensor.grad for tensor in parameters]))
+        assert found[0][0] < found[1][0]
+        for some, all_of_them in zip(found[0][1] + found[0][2], found[1][1] + found[1][2], strict=True):
+            assert torch.equal(some, all_of_them)

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from worldengine_envs.reconstruction.placing import place
 from worldengine_envs.rendering.frames import RenderSettings
 
 BACKGROUND, SKY, FIRST_ACTOR = 0, 1, 2  # values of ``SceneGraph.node``; actor a is FIRST_ACTOR + a
@@ -61,6 +62,7 @@ class SceneGraph:
     def _find_actors(self) -> None:
         self.plain = self.node >= FIRST_ACTOR  # (N,) who looks the same from everywhere
         self.actor_rows = torch.nonzero(self.plain).flatten()
+        self.actors = self.node[self.actor_rows] - FIRST_ACTOR  # whose they are
 
     def dc_of(self, traversal: int) -> Tensor:
         """Returns (N, 1, 3) spherical harmonics of degree 0 as they are in a traversal."""
@@ -74,9 +76,11 @@ class SceneGraph:
         """Returns means, quats, scales, opacities and the first harmonics (N, 1, 3) of all Gaussians in the world."""
         means, quats, scales, opacities = (self.parameters[name] for name in ("means", "quats", "scales", "opacities"))
         rows = self.actor_rows
-        if len(rows):
-            actor = self.node[rows] - FIRST_ACTOR
-            rotation = moment.rotation.to(means)
+        if len(rows) and self.device.type == "cpu":
+            quat, stands = quats_of(moment.rotation.detach()), (moment.translation, moment.present, INVISIBLE)
+            means, quats, opacities = place(means, quats, opacities, rows, self.actors, moment.rotation, quat, *stands)
+        elif len(rows):
+            actor, rotation = self.actors, moment.rotation.to(means)
             moved = (rotation[actor] @ means[rows, :, None]).squeeze(-1) + moment.translation.to(means)[actor]
             turned = multiply(quats_of(rotation.detach())[actor], quats[rows])
             hidden = torch.full_like(opacities[rows], INVISIBLE)

@@ -202,7 +202,8 @@ def spare_unseen(graph: SceneGraph) -> None:
     Else those behind parked cars and beside the field of view would shrink and fade until they are seen, or for good.
     """
     tables = graph.parameters
-    seen = tables["dc"].grad.abs().amax(dim=(1, 2)) > 0.0
+    red, green, blue = tables["dc"].grad[:, 0].unbind(1)
+    seen = (red != 0.0) | (green != 0.0) | (blue != 0.0)
     tables["opacities"].grad *= seen
     tables["scales"].grad *= seen[:, None]
 

@@ -13,6 +13,7 @@ from worldengine_envs.rendering.cpu.blending_backward import FLOW, WORK, ImageGr
 from worldengine_envs.rendering.cpu.projection import project
 from worldengine_envs.rendering.cpu.projection_backward import CHUNK, Camera, Parameters, projection_backward
 from worldengine_envs.rendering.cpu.rasteriser import Rasteriser, make_canvas, make_view, place
+from worldengine_envs.rendering.cpu.sight import find_in_sight
 from worldengine_envs.rendering.cpu.stages import REACH_X, REACH_Y
 from worldengine_envs.rendering.cpu.store import Harmonics, Part, apart, pack_arrays, together
 from worldengine_envs.rendering.cpu.threads import over
@@ -132,7 +133,8 @@ class _Rasterise(torch.autograd.Function):
         ctx.save_for_backward(*tables)
         ctx.pose_dtype, ctx.use = poses.dtype, use
         poses, lenses, shape = poses.detach().double().numpy(), lenses.detach().float().numpy(), (len(poses), height, width)
-        part = pack_arrays(*_parameters(tables, *use), np.arange(len(means), dtype=np.int32), num_threads())
+        gaussians = _parameters(tables, *use)
+        part = pack_arrays(*gaussians, _in_sight(gaussians, poses, lenses, width, height, settings), num_threads())
         images = np.empty((*shape, 3), np.float32), np.empty(shape, np.float32), np.empty(shape, np.float32)
         shots = [_shoot(part, *camera, width, height, settings) for camera in zip(poses, lenses, *images, strict=True)]
         if statistics is not None:
@@ -164,6 +166,15 @@ class _Rasterise(torch.autograd.Function):
         tables = zip(v_tables, ctx.saved_tensors, strict=True)
         *tables, v_rest = (None if v is None else torch.from_numpy(v).to(tensor.dtype) for v, tensor in tables)
         return *tables, torch.from_numpy(v_poses).to(ctx.pose_dtype), None, v_rest, *[None] * 6
+
+
+def _in_sight(gaussians: Parameters, poses, lenses, width: int, height: int, settings: RenderSettings) -> np.ndarray:
+    """Returns (M,) int32 rows of the Gaussians that some camera may draw."""
+    n, threads, seen = len(gaussians.means), num_threads(), np.empty(len(gaussians.means), bool)
+    tables, limits = (gaussians.means, gaussians.scales, gaussians.opacities), (settings.near, settings.far, settings.eps2d)
+    view = poses, lenses.astype(np.float64), width, height, tuple(float(limit) for limit in limits), seen
+    over(threads, lambda t: find_in_sight(n * t // threads, n * (t + 1) // threads, *tables, *view))
+    return np.flatnonzero(seen).astype(np.int32)
 
 
 def _parameters(tables, degree: int, plain: np.ndarray) -> Parameters:

@@ -72,15 +72,15 @@ def pack(gaussians: Gaussians, in_order: bool = False) -> Part:
 
 
 def pack_arrays(means, quats, scales, opacities, harmonics: Harmonics, order: np.ndarray, threads: int = 1) -> Part:
-    """As ``pack``, for contiguous float32 arrays as in ``Gaussians`` that are put in an order.
+    """As ``pack``, for contiguous float32 arrays as in ``Gaussians``, of which some are taken in an order.
 
     Args:
         means, quats, scales, opacities: (N, 3), (N, 4), (N, 3), (N,).
         harmonics: Of N Gaussians.
-        order: (N,) int32
+        order: (M,) int32 rows; ranks stay those of N Gaussians.
         threads: How many threads work on it.
     """
-    n, groups = len(means), -(-len(means) // LANES)
+    n, groups = len(order), -(-len(order) // LANES)
     part_order = np.zeros((groups, LANES), np.int32)
     part_order.ravel()[:n] = order
     geometry = np.empty((groups, GEOMETRY, LANES), np.float32)
