@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 
 from worldengine_envs.reconstruction.camera_log import CameraLog
+from worldengine_envs.reconstruction.row_adam import RowAdam
 from worldengine_envs.reconstruction.settings import ReconstructionSettings
 from worldengine_envs.reconstruction.timeline import Timeline
 
-RATES = {"rig": 2e-4, "cameras": 2e-4, "actors": 1e-3, "exposures": 1e-3}  # Adam's, at the most
+RATES = {"rig": 2e-4, "cameras": 5e-4, "actors": 1e-3, "exposures": 2e-3}  # Adam's at the most: step of a row that is asked for
 FIRST, LAST_RATE = 0.08, 0.02  # share of the iterations before anything is corrected; rate at the end, of that at the most
 TURN_M = 5.0  # a turn by 1 rad is worth so many metres: the same step of Adam, the same penalty
 SIGMA_M = {"rig": 0.1, "cameras": 0.05, "actors": 0.2}  # how far off logged poses are thought to be
 JOLT_M = 0.03  # how far actors are thought to deviate from going on as between the two times before
 SIGMA_EXPOSURE = 0.1
 PENALTY = 1e-3
-EPS = 1e-12
 
 
 class Corrections:
@@ -48,8 +48,8 @@ class Corrections:
         sizes = {"rig": (len(log.cameras), 6), "cameras": (len(log.views), 6), "actors": (int(self.first[-1]), 6)}
         self.parameters = {name: torch.zeros(size, dtype=torch.float64, requires_grad=True) for name, size in sizes.items()}
         self.parameters["exposures"] = torch.zeros(len(log.views), 3, 4, device=self.device, requires_grad=True)
-        groups = [{"params": [tensor], "lr": RATES[name], "name": name} for name, tensor in self.parameters.items()]
-        self.adam = torch.optim.Adam([group for group in groups if self._is_wanted(group["name"])] or groups, eps=EPS)
+        self.adam = RowAdam(self.parameters)
+        self.asked: dict[str, list[Tensor]] = {name: [] for name in self.parameters}  # rows, since the last step
         self._of_look = torch.from_numpy(np.array([log.traversals.index(log.views[v].traversal) for v in self.train], np.int64))
 
     def _is_wanted(self, name: str) -> bool:
@@ -81,6 +81,8 @@ class Corrections:
         pose = self.logged[view]
         if self._is_wanted("cameras"):
             rows, share = self.neighbours[view], self.shares[view]
+            self._ask("cameras", rows)
+            self._ask("rig", [self.log.views[view].camera])
             cameras, rig = self.parameters["cameras"], self.parameters["rig"]
             delta = cameras[rows[0]] if rows[0] == rows[1] else (1.0 - share) * cameras[rows[0]] + share * cameras[rows[1]]
             pose = pose @ motion(rig[self.log.views[view].camera]) @ motion(delta)
@@ -101,6 +103,7 @@ class Corrections:
             after = min(after, len(times) - 1)
             share = float(np.clip((time_us - times[before]) / max(times[after] - times[before], 1), 0.0, 1.0))
             low, high = (self.first[:-1] + np.clip(k, self.begin, self.end) - self.begin for k in (before, after))
+            self._ask("actors", np.concatenate([low, high])[np.tile(present.numpy(), 2)])
             table = self.parameters["actors"]
             moved = motion((1.0 - share) * table[torch.from_numpy(low)] + share * table[torch.from_numpy(high)])
             centre = centre + (rotation @ moved[:, :3, 3:]).squeeze(-1)
@@ -112,54 +115,56 @@ class Corrections:
         if not self._is_wanted("exposures"):
             return rgb
         table, (low, high), share = self.parameters["exposures"], self.neighbours[view], self.shares[view]
+        self._ask("exposures", [low, high])
         look = self.log.traversals.index(self.log.views[view].traversal)
         same = torch.from_numpy(self.train)[self._of_look == look]
         delta = (1.0 - share) * table[low] + share * table[high] - table[same.to(self.device)].mean(0)
         turned = torch.eye(3, device=self.device) + delta[:, :3]
         return torch.addmm(delta[:, 3], rgb.reshape(-1, 3), turned.T).reshape(rgb.shape)
 
+    def _ask(self, name: str, rows) -> None:
+        if torch.is_grad_enabled():
+            self.asked[name].append(torch.as_tensor(np.asarray(rows, np.int64)))
+
+    def _rows(self, name: str) -> Tensor:
+        """Returns the rows of a table that were asked for since the last step."""
+        asked = self.asked[name] if self._is_wanted(name) else []
+        return torch.cat([torch.zeros(0, dtype=torch.int64), *asked]).unique()
+
     def penalty(self) -> Tensor:
-        """Returns what corrections cost: large ones, and actors that jolt."""
+        """Returns what the corrections cost that the image was drawn with: large ones, and actors that jolt."""
         total = torch.zeros((), device=self.device)
-        for name, sigma in SIGMA_M.items():
-            if self._is_wanted(name):
-                total = total + (self.parameters[name] / sigma).square().mean().float().to(self.device)
-        if self._is_wanted("actors") and len(self.middles):
+        for name, sigma in (SIGMA_M | {"exposures": SIGMA_EXPOSURE}).items():
+            rows = self._rows(name)
+            squares = (self.parameters[name][rows.to(self.parameters[name].device)] / sigma).square()
+            total = total + (squares.sum() / max(squares.numel(), 1)).float().to(self.device)
+        middles = self.middles[torch.isin(self.middles, self._rows("actors"))]
+        if len(middles):
             table = self.parameters["actors"]
-            jolts = table[self.middles - 1] - 2.0 * table[self.middles] + table[self.middles + 1]
+            jolts = table[middles - 1] - 2.0 * table[middles] + table[middles + 1]
             total = total + (jolts / JOLT_M).square().mean().float().to(self.device)
-        if self._is_wanted("exposures"):
-            total = total + (self.parameters["exposures"] / SIGMA_EXPOSURE).square().mean()
         return PENALTY * total
 
     def step(self, iteration: int) -> None:
-        """Moves all corrections along their gradients and forgets these; at first they stand still."""
+        """Moves the corrections that were asked for along their gradients; at first they stand still."""
         share = iteration / self.iterations
-        for group in self.adam.param_groups:
-            group["lr"] = RATES[group["name"]] * LAST_RATE**share
-        if share >= FIRST:
-            self.adam.step()
-        for tensor in self.parameters.values():
+        for name, tensor in self.parameters.items():
+            if share >= FIRST:
+                self.adam.step(name, self._rows(name).to(tensor.device), RATES[name] * LAST_RATE**share)
             tensor.grad = None
+            self.asked[name] = []
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns what has to be kept to go on."""
         found = {f"table.{name}": tensor.detach() for name, tensor in self.parameters.items()}
-        for group in self.adam.param_groups:
-            for key, tensor in self.adam.state.get(group["params"][0], {}).items():
-                found[f"adam.{group['name']}.{key}"] = tensor
-        return found
+        return found | {f"adam.{name}": tensor for name, tensor in self.adam.tensors().items()}
 
     def restore(self, tensors: dict[str, Tensor]) -> None:
         """Goes on from what ``tensors`` gave."""
         with torch.no_grad():
             for name, tensor in self.parameters.items():
                 tensor.copy_(tensors[f"table.{name}"])
-        for group in self.adam.param_groups:
-            start = f"adam.{group['name']}."
-            state = {key.removeprefix(start): tensor.clone() for key, tensor in tensors.items() if key.startswith(start)}
-            if state:
-                self.adam.state[group["params"][0]] = {k: v if k == "step" else v.to(group["params"][0]) for k, v in state.items()}
+        self.adam.restore({name.removeprefix("adam."): tensor for name, tensor in tensors.items() if name.startswith("adam.")})
 
 
 def motion(delta: Tensor) -> Tensor:
