@@ -109,11 +109,14 @@ def test_confidence_falls_with_the_distance_from_the_path():
     assert high < away[0]
 
 
-def test_credit_is_a_half_at_the_half_angle_and_falls_where_one_comes_closer():
+def test_credit_falls_half_way_at_the_half_angle_and_falls_where_one_comes_closer():
     """A single witness of a wall that fills the image: angle and ratio of distances are known in closed form."""
     judge = Judge(make_witnesses([], [sight(look())]))
     angle = confidence.HALF_ANGLE
-    for turned, credit in ((angle, 0.5), (0.0, 1.0)):  # on a circle around the point of the wall that both look at
+    for turned, credit in (
+        (angle, 0.5 + 0.5 * confidence.FLOOR),
+        (0.0, 1.0),
+    ):  # on a circle around the point of the wall that both look at
         eye = np.array([WALL_Z * np.sin(turned), 0.0, WALL_Z - WALL_Z * np.cos(turned)])
         pose = look(eye, turned)
         depth, alpha, node = (np.atleast_2d(image) for image in (WALL_Z, 1.0, -1))
@@ -141,7 +144,7 @@ def test_actors_are_known_wherever_they_stand_from_the_sides_that_were_seen():
     for board, least, most in (
         (board_at(0.0), 0.99, 1.0),
         (board_at(4.0, 24.0), 0.55, 0.95),  # driven on: seen from a little more aside
-        (board_at(0.0, yaw=np.radians(40.0)), 0.0, 0.3),  # turned
+        (board_at(0.0, yaw=np.radians(40.0)), 0.3, 0.4),  # turned
     ):
         found = judged(judge, look(), board)[board_cells(look(), board)]
         assert len(found) and least <= found.mean() <= most
