@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from reconstruction_learned import LOOKS, learn
+from reconstruction_learned import FORWARD, LOOKS, learn, pose_of
 
 from worldengine_envs.reconstruction import html
 from worldengine_envs.reconstruction.export import export_scene
@@ -77,4 +77,13 @@ def test_what_is_chosen(tmp_path):
     np.testing.assert_allclose(turned[:3, 0], [np.cos(np.radians(20.0)), np.sin(np.radians(20.0)), 0.0])
     assert gone is None and np.array_equal(box, np.eye(4))
     log, _, _, shots = learn(tmp_path)
+    aside = pose_of(0.0, 0.0, 0.0, 1.0, axes=FORWARD)
+    left = replace(log.cameras[0], name="left")
+    both = [
+        view for front in log.views for view in (replace(front, camera=1, camera_to_world=front.camera_to_world @ aside), front)
+    ]
+    two = replace(log, cameras=(*log.cameras, left), views=tuple(both))
+    shots.log = two
+    assert front_views(shots, split(two, 0)) == list(range(1, 16, 2))
+    shots.log = log
     assert front_views(shots, split(log, 4)) == [2, 6] and front_views(shots, split(log, 0)) == list(range(8))

@@ -19,7 +19,7 @@ h1{font-size:1.6em;margin-bottom:.2em}h2{font-size:1.2em;margin-top:2em}
 table{border-collapse:collapse;margin:.6em 0}td,th{padding:.15em .8em .15em 0;text-align:left;vertical-align:top}
 td.n{text-align:right;font-variant-numeric:tabular-nums}
 .row{display:flex;flex-wrap:wrap;gap:8px;margin:.5em 0 1.2em}figure{margin:0;max-width:420px}
-img{max-width:100%;display:block;border-radius:3px}figcaption{font-size:.85em;color:#57606a}
+img{max-width:100%;min-width:240px;display:block;border-radius:3px}figcaption{font-size:.85em;color:#57606a}
 .note{color:#57606a}.bad{color:#a40e26}svg text{font:11px system-ui,sans-serif;fill:#57606a}
 @media(prefers-color-scheme:dark){body{background:#14171a;color:#e2e6ea}.bad{color:#ff8a80}
 .note,figcaption,svg text{color:#9aa4ae;fill:#9aa4ae}}

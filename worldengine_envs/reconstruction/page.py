@@ -11,7 +11,7 @@ from worldengine_envs.reconstruction import html
 from worldengine_envs.reconstruction.previews import depth_colors
 from worldengine_envs.reconstruction.settings import ReconstructionSettings
 from worldengine_envs.reconstruction.split import Split
-from worldengine_envs.reconstruction.stage import LogShots, Stage, beside, on_host, with_box
+from worldengine_envs.reconstruction.stage import UP, LogShots, Stage, beside, on_host, with_box
 from worldengine_envs.rendering.confidence import Judge, Shot, judge_frames
 from worldengine_envs.rendering.frames import Images, Renderer
 from worldengine_envs.rendering.scene import GaussianScene
@@ -224,9 +224,13 @@ def window_of(mask: np.ndarray) -> tuple[slice, slice]:
 
 
 def front_views(shots: LogShots, split: Split) -> list[int]:
-    """Returns the held-out views (else training views) of the first camera."""
-    views = split.test if len(split.test) else split.train
-    return [int(v) for v in views if shots.log.views[v].camera == shots.log.views[int(views[0])].camera]
+    """Returns the held-out views (else training views) of the camera that looks most along its way."""
+    views, ahead = [int(v) for v in (split.test if len(split.test) else split.train)], {}
+    for v in views:
+        seen = shots.log.views[v]
+        ahead.setdefault(seen.camera, []).append(np.cross(shots.left_of(v), UP) @ seen.camera_to_world[:3, 2])
+    front = max(ahead, key=lambda camera: np.mean(ahead[camera]))
+    return [v for v in views if shots.log.views[v].camera == front]
 
 
 def name_of(shots: LogShots, view: int) -> str:
