@@ -80,15 +80,14 @@ class Street:
                 eye = self.seen_from(moved, other).astype(float)
                 pixel = eye[:, :2] / eye[:, 2:] * LENS[:2] + LENS[2:] + self.rng.normal(0.0, 0.3, (len(rows), 2))
                 good = np.flatnonzero((eye[:, 2] > 2.0) & (pixel > 0).all(1) & (pixel < [640, 240]).all(1))
-                n, camera = len(good), inverse_pose(log.views[other].camera_to_world)[:3]
-                where = np.full(n, k), np.full(n, other), pixel[good], np.tile(camera, (n, 1, 1)), np.tile(LENS, (n, 1))
+                where = np.full(len(good), k), np.full(len(good), other), pixel[good], np.full(len(good), other)
                 parts.append([good + features, points[s][rows[good]], *where])
             heads.append((np.full(len(rows), s), rows))
             features += len(rows)
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        tracks = FeatureTracks(
-            *(np.concatenate(column) for column in zip(*heads, strict=True)), columns[0], Sightings(*columns[1:])
-        )
+        cameras = np.stack([inverse_pose(view.camera_to_world)[:3] for view in log.views])
+        seen = Sightings(*columns[1:], cameras, np.tile(LENS, (STEPS, 1)))
+        tracks = FeatureTracks(*(np.concatenate(column) for column in zip(*heads, strict=True)), columns[0], seen)
         return Drive(np.arange(STEPS), np.arange(STEPS) * float(STEP_US), tracks, points, clusters)
 
 
@@ -135,11 +134,10 @@ def test_a_rectangle_lies_along_the_sides():
 def test_reprojection_of_what_stands_is_nothing_and_the_derivatives_are_right():
     rng, steps = np.random.default_rng(2), 5
     xyz = np.column_stack([rng.uniform(5, 20, 40), rng.uniform(-4, 4, 40), rng.uniform(-1, 3, 40)])
-    cameras = np.tile(np.eye(4), (40, 1, 1))
-    cameras[:, :3, :3] = TURNED.T
+    camera = np.column_stack([TURNED.T, np.zeros(3)])[None]
     source, step = rng.integers(0, steps, 40), rng.integers(0, steps, 40)
     eye = xyz @ TURNED
-    seen = Sightings(xyz, source, step, eye[:, :2] / eye[:, 2:] * LENS[:2] + LENS[2:], cameras[:, :3], np.tile(LENS, (40, 1)))
+    seen = Sightings(xyz, source, step, eye[:, :2] / eye[:, 2:] * LENS[:2] + LENS[2:], np.zeros(40, int), camera, LENS[None])
     motion = Motion(np.tile(np.eye(4), (steps, 1, 1)), rng.normal(0, 5, (steps, 3)))
     error, good = reprojection(motion, seen)
     assert good.all() and np.abs(error).max() < 1e-9

@@ -26,6 +26,7 @@ FITTING_PX, BETTER = 0.6, 0.7  # poses stay with a median error below that, or w
 FEWEST = 100  # sightings with which anything is corrected
 ROUNDS = ((1.0, 12.0, 6.0), (0.5, 6.0, 3.0), (0.3, 3.0, 2.0), (0.3, 1.5, 1.5, 1.5))  # what touches [m], and scales of errors [px]
 STANDING_US, STANDING_PX = 500_000, 2.0  # so little do features of one who stands stray in so long, in the median
+APART_US = 350_000  # between sweeps that are looked at: more would tell nothing new
 TELLING = 10  # sightings that tell whether a cluster stands
 NEAREST_M, FARTHEST_M = 3.0, 60.0  # of a sweep's points
 SIGMA_SHIFT_M, SIGMA_TURN = 0.1, 0.001  # how far the logged motion from one time to the next may be off
@@ -62,7 +63,9 @@ class Drive:
         """Returns the same with the poses of all steps multiplied from the left by ``corrections`` (steps, 4, 4)."""
         seen, d = self.tracks.seen, corrections
         xyz = np.einsum("mij,mj->mi", d[seen.source, :3, :3], seen.xyz) + d[seen.source, :3, 3]
-        cameras = seen.world_to_camera @ np.linalg.inv(d)[seen.step]
+        mine = self.step >= 0
+        cameras = seen.world_to_camera.copy()
+        cameras[mine] = cameras[mine] @ np.linalg.inv(d)[self.step[mine]]
         points = {}
         for s, old in self.points.items():
             pose = d[self.step_of(log.sweeps[s].time_us)]
@@ -79,9 +82,13 @@ def look_around(log: CameraLog, pictures: Pictures, split: Split, traversal: str
     """Follows features through the training images of a drive and groups what stands on the ground."""
     step, times = time_steps(log, traversal)
     views = np.array(sorted((v for v in split.train if step[v] >= 0), key=lambda v: log.views[v].time_us), np.int64)
-    sweeps = np.array([s for s in split.train_sweeps if log.sweeps[s].traversal == traversal], np.int64)
-    tracks, points, clusters = follow_features(log, pictures, views, sweeps, step), {}, {}
-    for s in sweeps.tolist():
+    sweeps: list[int] = []
+    for s in sorted(split.train_sweeps.tolist(), key=lambda s: log.sweeps[s].time_us):
+        sweep = log.sweeps[s]
+        if sweep.traversal == traversal and (not sweeps or sweep.time_us - log.sweeps[sweeps[-1]].time_us > APART_US):
+            sweeps.append(s)
+    tracks, points, clusters = follow_features(log, pictures, views, np.array(sweeps, np.int64), step), {}, {}
+    for s in sweeps:
         pose = log.sweeps[s].lidar_to_world
         points[s] = np.asarray(log.sweeps[s].read(), np.float64)[:, :3] @ pose[:3, :3].T + pose[:3, 3]
         clusters[s] = find_clusters(points[s], pose[:3, 3])

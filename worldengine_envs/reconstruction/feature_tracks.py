@@ -59,25 +59,22 @@ def follow_features(log: CameraLog, pictures: Pictures, views: np.ndarray, sweep
             world = _lift(corners, depth, pictures.lens(mine[home])[0], log.views[mine[home]].camera_to_world)
             for way in (mine[home + 1 :], mine[:home][::-1]):
                 for v, rows, pixel in _follow(log, pictures, mine[home], way, corners, grey):
-                    many = len(rows)
-                    pose, lens = inverse_pose(log.views[v].camera_to_world)[:3], pictures.lens(v)[0]
-                    steps = np.full(many, step[mine[home]]), np.full(many, step[v])
-                    found.append(
-                        [rows + features, world[rows], *steps, pixel, np.tile(pose, (many, 1, 1)), np.tile(lens, (many, 1))]
-                    )
+                    steps = np.full(len(rows), step[mine[home]]), np.full(len(rows), step[v])
+                    found.append([rows + features, world[rows], *steps, pixel, np.full(len(rows), v)])
             found.append([np.full(len(point), s), point])
             features += len(point)
-    return _joined(found)
+    return _joined(found, log, pictures)
 
 
-def _joined(found: list) -> FeatureTracks:
+def _joined(found: list, log: CameraLog, pictures: Pictures) -> FeatureTracks:
     heads, sights = [part for part in found if len(part) == 2], [part for part in found if len(part) != 2]
-    shapes = ((0,), (0, 3), (0,), (0,), (0, 2), (0, 3, 4), (0, 4))
-    types = (np.int64, float, np.int64, np.int64, float, float, float)
-    empty = [np.zeros(shape, kind) for shape, kind in zip(shapes, types, strict=True)]
+    whole, places = np.zeros(0, np.int64), np.zeros((0, 2))
+    empty = whole, np.zeros((0, 3)), whole, whole, places, whole
     columns = [np.concatenate(column) for column in zip(empty, *sights, strict=True)]
-    sweep, point = (np.concatenate([np.zeros(0, np.int64), *(head[k] for head in heads)]) for k in range(2))
-    return FeatureTracks(sweep, point, columns[0], Sightings(*columns[1:]))
+    sweep, point = (np.concatenate([whole, *(head[k] for head in heads)]) for k in range(2))
+    poses = np.stack([inverse_pose(view.camera_to_world)[:3] for view in log.views])
+    lenses = np.stack([pictures.lens(v)[0] for v in range(len(log.views))])
+    return FeatureTracks(sweep, point, columns[0], Sightings(*columns[1:], poses, lenses))
 
 
 def _grey(pictures: Pictures, view: int, kept: dict[int, np.ndarray]) -> np.ndarray:

@@ -293,9 +293,10 @@ def velocity_of(seen: Sightings, times: np.ndarray) -> np.ndarray | None:
     seen, seconds = (seen.take(near := np.abs(seconds) < 1e-6 * SINGLE_US), seconds[near])
     if len(seconds) < FEATURES:
         return None
-    rotation = seen.world_to_camera[:, :, :3]
-    point = np.einsum("mij,mj->mi", rotation, seen.xyz) + seen.world_to_camera[:, :, 3]
-    ray = (seen.pixel - seen.intrinsics[:, 2:]) / seen.intrinsics[:, :2]
+    camera, lens = seen.world_to_camera[seen.view], seen.intrinsics[seen.view]
+    rotation = camera[:, :, :3]
+    point = np.einsum("mij,mj->mi", rotation, seen.xyz) + camera[:, :, 3]
+    ray = (seen.pixel - lens[:, 2:]) / lens[:, :2]
     matrix = rotation[:, :2, :2] - ray[:, :, None] * rotation[:, 2:, :2]
     vector = ray * point[:, 2:] - point[:, :2]
     flat = np.abs(np.linalg.det(matrix))
@@ -307,7 +308,7 @@ def velocity_of(seen: Sightings, times: np.ndarray) -> np.ndarray | None:
     for guess in guesses:
         moved = point + np.einsum("mij,j->mi", rotation[:, :, :2], guess) * seconds[:, None]
         z = np.maximum(moved[:, 2:], 0.1)
-        off = np.abs(moved[:, :2] / z - ray) * seen.intrinsics[:, :2]
+        off = np.abs(moved[:, :2] / z - ray) * lens[:, :2]
         votes = int((off.max(1) < GOOD_PX * np.abs(seconds) / (1e-6 * SINGLE_US) + 0.5).sum())
         if votes > most:
             best, most = guess, votes

@@ -7,6 +7,7 @@ identity; what it is instead are the errors of the logged poses.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ NEAREST_M = 0.5  # what is nearer to a camera, or behind it, tells nothing
 SIGMA_PX = 0.5  # of a tracked feature
 SCALES_PX = (12.0, 12.0, 6.0, 6.0, 3.0, 3.0, 1.5, 1.5, 1.5, 1.5)  # of Cauchy's loss, an iteration each: from wide to narrow
 DAMPING = 1e-6
+PART = 100_000  # sightings that are worked on at once
 
 
 class Sightings(NamedTuple):
@@ -27,12 +29,18 @@ class Sightings(NamedTuple):
     source: np.ndarray  # (M,) that step
     step: np.ndarray  # (M,) the step at which it was seen
     pixel: np.ndarray  # (M, 2) where [px], the first pixel's centre at 0.5, 0.5
-    world_to_camera: np.ndarray  # (M, 3, 4) logged pose of the camera that saw it
-    intrinsics: np.ndarray  # (M, 4)
+    view: np.ndarray  # (M,) the image in which it was seen, a row of the tables below
+    world_to_camera: np.ndarray  # (views, 3, 4) logged poses of the cameras
+    intrinsics: np.ndarray  # (views, 4)
 
     def take(self, rows) -> Sightings:
         """Returns those of some rows."""
-        return Sightings(*(array[rows] for array in self))
+        return Sightings(*(array[rows] for array in self[:5]), *self[5:])
+
+    def in_parts(self) -> Iterator[Sightings]:
+        """Gives all, a part at a time: what is worked out for each is large."""
+        for first in range(0, len(self.step), PART):
+            yield self.take(slice(first, first + PART))
 
 
 class Touches(NamedTuple):
@@ -86,8 +94,10 @@ class Motion:
 
 def reprojection(motion: Motion, seen: Sightings) -> tuple[np.ndarray, np.ndarray]:
     """Returns (M, 2) errors [px] and (M,) bool which of them mean something."""
-    error, good, *_ = _project(motion, seen)
-    return error, good
+    parts = [_project(motion, part)[:2] for part in seen.in_parts()]
+    return np.concatenate([np.zeros((0, 2)), *(part[0] for part in parts)]), np.concatenate(
+        [np.zeros(0, bool), *(part[1] for part in parts)]
+    )
 
 
 def solve(start: Motion, seen: Sightings, priors: tuple[Prior, ...], touches: Touches | None = None, scales=SCALES_PX) -> Motion:
@@ -104,9 +114,10 @@ def solve(start: Motion, seen: Sightings, priors: tuple[Prior, ...], touches: To
     begin = np.concatenate([start.path, start.turns], axis=1)
     for scale in scales:
         matrix, vector = np.zeros((steps, 6, steps, 6)), np.zeros((steps, 6))
-        error, good, slope, at, back = _project(motion, seen)
-        weight = good / (1.0 + (error * error).sum(1) / scale**2) / SIGMA_PX**2
-        _add(matrix, vector, error, slope @ at, slope @ back, seen.step, seen.source, weight)
+        for part in seen.in_parts():
+            error, good, slope, at, back = _project(motion, part)
+            weight = good / (1.0 + (error * error).sum(1) / scale**2) / SIGMA_PX**2
+            _add(matrix, vector, error, slope @ at, slope @ back, part.step, part.source, weight)
         if touches is not None and len(touches.xyz):
             error, slope, at, back = _touch(motion, touches)
             weight = 1.0 / (1.0 + (error[:, 0] / 0.15) ** 2) / 0.05**2
@@ -127,11 +138,12 @@ def solve(start: Motion, seen: Sightings, priors: tuple[Prior, ...], touches: To
 def _project(motion: Motion, seen: Sightings):
     """Returns errors, which are good, d pixel / d point (M, 2, 3), d point / d delta of ``step`` and of ``source`` (M, 3, 6)."""
     point, at, back = _carry(motion, seen.xyz, seen.source, seen.step)
-    rotation = seen.world_to_camera[:, :, :3]
-    x, y, z = (np.einsum("mij,mj->mi", rotation, point) + seen.world_to_camera[:, :, 3]).T
+    camera = seen.world_to_camera[seen.view]
+    rotation = camera[:, :, :3]
+    x, y, z = (np.einsum("mij,mj->mi", rotation, point) + camera[:, :, 3]).T
     good = z > NEAREST_M
     z = np.where(good, z, 1.0)
-    fx, fy, cx, cy = seen.intrinsics.T
+    fx, fy, cx, cy = seen.intrinsics[seen.view].T
     error = np.stack([fx * x / z + cx, fy * y / z + cy], axis=1) - seen.pixel
     zero = np.zeros_like(z)
     slope = np.stack([np.stack([fx / z, zero, -fx * x / z**2], 1), np.stack([zero, fy / z, -fy * y / z**2], 1)], 1) @ rotation
