@@ -14,6 +14,7 @@ import numpy as np
 import torch
 
 from worldengine_envs.errors import DataError
+from worldengine_envs.reconstruction.beside import beside_loss, left_of_path
 from worldengine_envs.reconstruction.camera_log import CameraLog
 from worldengine_envs.reconstruction.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from worldengine_envs.reconstruction.corrections import Corrections
@@ -50,6 +51,7 @@ class Trainer:
         self.pictures = Pictures(log, settings.scale, cache // 2)
         self.corrections = Corrections(log, self.split, settings)
         self.depths = view_depths(log, self.pictures, self.split, settings.points, cache // 4)
+        self.left = left_of_path(log)
         self.generator = torch.Generator().manual_seed(settings.seed)
         self.iteration, self.seconds, self.order = 0, 0.0, torch.zeros(0, dtype=torch.int64)
         self.graph: SceneGraph | None = None
@@ -69,10 +71,11 @@ class Trainer:
         seen = self.log.views[view]
         return Moment(*self.corrections.actor_poses(seen.time_us, seen.traversal), self.log.traversals.index(seen.traversal))
 
-    def render(self, view: int, statistics: ScreenStatistics | None = None):
-        """Returns what a view's camera sees, at its corrected pose."""
+    def render(self, view: int, statistics: ScreenStatistics | None = None, relative: torch.Tensor | None = None):
+        """Returns what a view's camera sees, at its corrected pose, or one beside: ``relative`` (4, 4) leads from it into that."""
         lens, height, width = self.pictures.lens(view)
-        pose = self.corrections.world_to_camera(view)[None].float()
+        pose = self.corrections.world_to_camera(view)
+        pose = (pose if relative is None else relative @ pose.detach())[None].float()
         lens = torch.from_numpy(np.asarray(lens, np.float32))[None].to(self.graph.device)
         return self.graph.render(self.moment(view), pose.to(self.graph.device), lens, width, height, statistics)
 
@@ -87,6 +90,8 @@ class Trainer:
         rgb = self.corrections.exposed(rendering.rgb[0], view)
         image = l1_ssim(rgb, picture.rgb, picture.usable)
         loss = self._loss(image, rendering, view)
+        if settings.weights.beside > 0.0 and (aside := beside_loss(self, view, picture, rendering)) is not None:
+            loss = loss + settings.weights.beside * aside
         if not torch.isfinite(loss):
             raise DataError(f"the loss is {float(loss)} at iteration {self.iteration}", field="loss", remedy="Lower settings.rates")
         loss.backward()
@@ -239,3 +244,13 @@ def _claims(log: CameraLog, settings: ReconstructionSettings) -> dict:
 def peak_memory_mb() -> float:
     """Returns the most memory that this process has held so far."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / MEGABYTE
+
+
+def memory_cap_mb(settings: ReconstructionSettings, pixels: int) -> float:
+    """Returns the most memory that a reconstruction takes on a CPU, however long the log is; measured, with some room.
+
+    Args:
+        settings: ``cache_mb`` and ``max_gaussians`` count.
+        pixels: Of the largest image, as it is in the file.
+    """
+    return 1500.0 + settings.cache_mb + (4000.0 * settings.max_gaussians + 1000.0 * pixels) / MEGABYTE
