@@ -99,6 +99,8 @@ def lonely(xyz: np.ndarray, node: np.ndarray, times: float = 3.0, neighbours: in
         return np.zeros(len(xyz), bool)
     distance, row = neighbour_distances(xyz, node, neighbours)
     reach = np.append(distance[:, -1], np.nan)
-    with np.errstate(invalid="ignore"):
-        usual = np.nanmedian(np.where(np.isfinite(reach[row]), reach[row], np.nan), axis=1) if len(row) else reach[:0]
-        return reach[:-1] > times * usual
+    near = np.where(np.isfinite(reach[row]), reach[row], np.nan)
+    known = np.isfinite(near).any(axis=1)
+    usual = np.full(len(xyz), np.inf)
+    usual[known] = np.nanmedian(near[known], axis=1)
+    return reach[:-1] > times * usual
