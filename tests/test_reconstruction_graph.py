@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -10,6 +12,7 @@ from worldengine_envs.reconstruction.optimiser import GaussianOptimiser
 from worldengine_envs.reconstruction.scene_graph import FIRST_ACTOR, SKY, Moment, SceneGraph, multiply, quats_of
 from worldengine_envs.reconstruction.settings import LearningRates
 from worldengine_envs.reconstruction.start import sky_points
+from worldengine_envs.rendering import differentiable, gsplat_renderer
 from worldengine_envs.rendering.cpu.renderer import CpuRenderer
 from worldengine_envs.rendering.frames import Frames, RenderSettings
 from worldengine_envs.rendering.gaussians import Gaussians
@@ -174,3 +177,20 @@ def test_placing_actors_is_what_torch_does():
     loss = sum((w.float() * t).sum() for w, t in zip(weights, ours, strict=True))
     for mine, theirs in zip(torch.autograd.grad(loss, [*tables, rotation, translation]), expected, strict=True):
         np.testing.assert_allclose(mine.double().numpy(), theirs.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_the_way_of_cuda_draws_the_same(monkeypatch):
+    """What is handed to gsplat on a GPU, in torch, gives the images and gradients of the compiled way."""
+    rotation = torch.tensor(np.stack([rotation_of((0, 0.1, 1), 0.7), rotation_of((0.1, 0.2, 1), -2.0)]))
+    moment = Moment(rotation, torch.tensor([[7.0, 1.0, 0.0], [9.0, -1.5, 0.3]]), torch.tensor([True, False]), 1)
+    found = []
+    for kind in ("cpu", "cuda"):
+        graph = make_graph(traversals=2)
+        monkeypatch.setattr(SceneGraph, "device", SimpleNamespace(type=kind))
+        monkeypatch.setattr(gsplat_renderer, "rasterise", differentiable.rasterise)
+        image = drawn(graph, moment)
+        (image**2).sum().backward()
+        found.append((image.detach(), {name: tensor.grad for name, tensor in graph.parameters.items()}))
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-5)
+    for name, gradient in found[0][1].items():
+        np.testing.assert_allclose(gradient.numpy(), found[1][1][name].numpy(), rtol=1e-3, atol=1e-3, err_msg=name)
