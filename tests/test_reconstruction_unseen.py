@@ -7,9 +7,10 @@ import pytest
 
 from worldengine_envs.reconstruction.camera_log import ActorTrack, CameraLog
 from worldengine_envs.reconstruction.points.types import Points
+from worldengine_envs.reconstruction.scene_graph import SHADOW_REACH
 from worldengine_envs.reconstruction.surfels import THINNEST, surfels
 from worldengine_envs.reconstruction.timeline import matrices_of
-from worldengine_envs.reconstruction.unseen import SHADOW_REACH, complete, shadows
+from worldengine_envs.reconstruction.unseen import complete, shadows
 from worldengine_envs.scenario.types import AgentType
 
 SIZE = np.array([4.0, 2.0, 1.5])

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from worldengine_envs.errors import DataError
-from worldengine_envs.reconstruction.scene_graph import FIRST_ACTOR, SKY
+from worldengine_envs.reconstruction.scene_graph import FIRST_ACTOR, SHADOW_REACH, SKY
 from worldengine_envs.reconstruction.shape_kernels import weigh_shapes
 from worldengine_envs.reconstruction.ssim_kernels import (
     C1,
@@ -35,6 +35,7 @@ FAINTEST = 0.05  # alpha under which a drawn depth says nothing
 THINNEST = 10.0  # ratio of the two longest axes that is free
 LARGEST_RATIO = 20.0  # logarithm; more does not count more
 OUTSIDE_M = 0.1  # by which an actor's Gaussians may leave its box
+SHADOW_M = 0.1  # above the bottom of the box Gaussians may be of its shadow
 
 
 class ImageLoss(NamedTuple):
@@ -182,6 +183,8 @@ class _Shapes(torch.autograd.Function):
 def out_of_box(means: Tensor, opacities: Tensor, node: Tensor, sizes: Tensor) -> Tensor:
     """Returns the mean of -log(1 - opacity) over actors' Gaussians, those inside their box counting 0: outside they fade.
 
+    On the ground, where its shadow is, the box is ``SHADOW_REACH`` times as long and wide.
+
     Args:
         means: (N, 3) in the frame of the node [m].
         opacities: (N,) logit.
@@ -191,5 +194,8 @@ def out_of_box(means: Tensor, opacities: Tensor, node: Tensor, sizes: Tensor) ->
     rows = torch.nonzero(node >= FIRST_ACTOR).flatten()
     if not len(rows):
         return opacities.new_zeros(())
-    outside = (means.detach()[rows].abs() > 0.5 * sizes[node[rows] - FIRST_ACTOR] + OUTSIDE_M).any(dim=1)
+    place, half = means.detach()[rows], 0.5 * sizes[node[rows] - FIRST_ACTOR]
+    on_ground = place[:, 2] < SHADOW_M - half[:, 2]
+    half = half * torch.where(on_ground, SHADOW_REACH, 1.0)[:, None]
+    outside = (place.abs() > half + OUTSIDE_M).any(dim=1)
     return (functional.softplus(opacities[rows]) * outside).sum() / len(rows)

@@ -12,6 +12,7 @@ from worldengine_envs.reconstruction.placing import place
 from worldengine_envs.rendering.frames import RenderSettings
 
 BACKGROUND, SKY, FIRST_ACTOR = 0, 1, 2  # values of ``SceneGraph.node``; actor a is FIRST_ACTOR + a
+SHADOW_REACH = 1.35  # of an actor's shadow: its length and width over the box's
 INVISIBLE = -30.0  # logit of the opacity of those who are not there
 NEAR_M = 0.2  # nothing so near to a camera is drawn
 

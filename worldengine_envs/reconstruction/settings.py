@@ -28,6 +28,7 @@ class LossWeights:
     flatness: float = 1.0  # mean of the shortest axis [m]
     out_of_box: float = 1.0  # actors' Gaussians beyond their box
     needles: float = 1.0  # axes longer than 10 times the second
+    beside: float = 0.2  # mean absolute difference of what an image shows and what is seen of it from up to 3 m aside
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from scipy.spatial import cKDTree
 
 from worldengine_envs.reconstruction.camera_log import ActorTrack, CameraLog
 from worldengine_envs.reconstruction.points.types import BACKGROUND, Points
+from worldengine_envs.reconstruction.scene_graph import SHADOW_REACH
 from worldengine_envs.scenario.types import AgentType
 
 MIRRORED = (AgentType.VEHICLE, AgentType.BICYCLE)
@@ -22,7 +23,6 @@ GROUND_STEP_M = 0.2  # between points under those who stand
 GROUND_BAND_M = 0.25  # points so near to the height of a box's bottom are ground
 GROUND_FAR_M = 4.0  # ground farther away says nothing of its colour
 GROUND_NEIGHBOURS = 6
-SHADOW_REACH = 1.35  # of a shadow's length and width over the box's
 SHADOW_STEP_M, SHADOW_FEWEST = 0.4, 4  # between Gaussians of a shadow; of which at least so many lie along each side
 SHADOW_SPREAD = 0.55  # standard deviation over the step
 SHADOW_HEIGHT_M, SHADOW_THICK_M = 0.02, 0.01
