@@ -2,8 +2,8 @@
 
 Each of about a thousand points of a frame is moved into every witness (see ``witnesses``), actors' points with the actor. A witness
 that sees the same surface there gives credit, which falls with the angle between the two lines of sight and with how much nearer
-the frame looks than the witness did. A point's confidence is the best credit that any witness gives, a frame's their mean. The
-frame of a witness has confidence 1.
+the frame looks than the witness did. The best credit counts in full; each further witness takes a little of the remaining doubt
+away. A frame's confidence is the mean of its points'. The frame of a witness has confidence 1.
 """
 
 from __future__ import annotations
@@ -35,8 +35,10 @@ from worldengine_envs.simulation.threads import num_threads
 HALF_ANGLE = math.radians(10.0)  # between lines of sight at which half is lost of what an angle can cost
 HALF_TAN2 = math.tan(0.5 * HALF_ANGLE) ** 2
 FLOOR = 0.3  # credit at any angle: that there is a surface is known
-MOST_ASKED = 64  # sightings for each node of a frame
-LOOKING = -0.5  # cosine between optical axes from which on two cameras may see the same
+SUPPORT = 0.1  # share of the doubt that a further witness with full credit takes away
+MOST_ASKED = 96  # sightings for each node of a frame
+SURVEYED = 40  # points by which they are chosen
+ANYONE = -3  # in place of an actor
 ENOUGH = 0.999  # credit with which no other view is asked
 CLOSER = 0.5  # power of the ratio of distances by which credit falls where a frame looks from nearer than the witness
 TOLERANCE, LEAST_TOLERANCE = 0.05, 1e-3  # of inverse depths: share, and [1/m]; full credit within, none from twice as much on
@@ -90,52 +92,55 @@ def _agreement(inverse_depth, seen, rows, columns, u, v, who, expected):
 
 
 @inlined_kernel
-def _testimony(table, view, m, x, y, near, who, best):
-    """Returns the credit that a view gives a point, if it is above ``best``, else ``best``; arguments as in ``_judge``."""
+def _testimony(table, view, m, point, who):
+    """Returns the credit that a view gives a point; arguments as in ``_judge``. ANYONE: as if nothing were in the way."""
+    x, y, near = point
     ax, ay, az = m[0, 0] * x + m[0, 1] * y + m[0, 2], m[1, 0] * x + m[1, 1] * y + m[1, 2], m[2, 0] * x + m[2, 1] * y + m[2, 2]
     px, py, pz = ax + m[0, 3] * near, ay + m[1, 3] * near, az + m[2, 3] * near  # the point, over its depth in the frame
     if pz < 1e-4:
-        return best
-    here, there = math.sqrt(ax * ax + ay * ay + az * az), math.sqrt(px * px + py * py + pz * pz)
-    credit = _credit((ax * px + ay * py + az * pz) / (here * there), there / here)
-    if credit <= best:
-        return best
+        return 0.0
     fx, fy, cx, cy = table.intrinsics[view]
     u, v = fx * px / pz + cx, fy * py / pz + cy
     rows, columns = table.size[view]
     if not (0.0 <= u < columns and 0.0 <= v < rows):
-        return best
-    return max(best, credit * _agreement(table.inverse_depth[view], table.seen[view], rows, columns, u, v, who, near / pz))
+        return 0.0
+    agreement = 1.0
+    if who != ANYONE:
+        agreement = _agreement(table.inverse_depth[view], table.seen[view], rows, columns, u, v, who, near / pz)
+        if agreement == 0.0:
+            return 0.0
+    here, there = math.sqrt(ax * ax + ay * ay + az * az), math.sqrt(px * px + py * py + pz * pz)
+    return agreement * _credit((ax * px + ay * py + az * pz) / (here * there), there / here)
 
 
 @kernel
-def _judge(table, views, relative, who, inverse_depth, node, intrinsics, out):
-    """Writes the confidence (h, w) of the cells of a frame that show node ``who``.
+def _survey(table, views, relative, points, score):
+    """Writes for each view (n,) how much credit it could give to points, if nothing is in the way; arguments as in ``_judge``."""
+    for k in range(len(views)):
+        score[k] = 0.0
+        for p in range(len(points)):
+            score[k] += _testimony(table, views[k], relative[k], points[p], ANYONE)
+
+
+@kernel
+def _judge(table, views, relative, who, points, out):
+    """Writes the confidence (p,) of points that a frame shows of one node.
 
     Args:
         table: Thumbnails.
         views: (n,) int32 those that are asked.
         relative: (n, 3, 4) from the frame's camera into theirs, with the node.
         who: WORLD or row of an actor.
-        inverse_depth, node, intrinsics: ``Cells``.
+        points: (p, 3) where their lines of sight meet the plane z = 1 of the frame's camera, x and y, and inverse depth [1/m].
         out: Written.
     """
-    fx, fy, cx, cy = intrinsics
-    for r in range(out.shape[0]):
-        for c in range(out.shape[1]):
-            if node[r, c] == who:
-                x, y, near, best = (c + 0.5 - cx) / fx, (r + 0.5 - cy) / fy, float(inverse_depth[r, c]), 0.0
-                for k in range(len(views)):
-                    if best < ENOUGH:
-                        best = _testimony(table, views[k], relative[k], x, y, near, who, best)
-                out[r, c] = best
-
-
-def _nearest(relative: np.ndarray) -> np.ndarray:
-    """Returns which of n sightings (n, 3, 4) are asked: cameras that look about the same way as the frame's, nearest first."""
-    away, axis = np.linalg.norm(relative[:, :, 3], axis=1), relative[:, :, 2]
-    same = np.flatnonzero(axis[:, 2] > LOOKING * np.linalg.norm(axis, axis=1))
-    return same[np.argsort(away[same], kind="stable")][:MOST_ASKED]
+    for p in range(len(points)):
+        best, total = 0.0, 0.0
+        for k in range(len(views)):
+            if best < ENOUGH:
+                credit = _testimony(table, views[k], relative[k], points[p], who)
+                best, total = max(best, credit), total + credit
+        out[p] = 1.0 - (1.0 - best) * math.exp(SUPPORT * (best - total))
 
 
 class Judge:
@@ -165,12 +170,23 @@ class Judge:
         out = np.zeros(cells.node.shape, np.float32)
         for node in np.unique(cells.node[cells.node >= WORLD]).tolist():
             pose = world_to_camera if node == WORLD else world_to_camera @ boxes[node]
-            here = slice(self._first[node + 1], self._first[node + 2])
-            relative = self._to_camera[here] @ np.linalg.inv(pose)
-            asked = _nearest(relative)
-            views = self._view[here][asked]
-            _judge(self._table, views, relative[asked], node, cells.inverse_depth, cells.node, cells.intrinsics, out)
+            here, shown = slice(self._first[node + 1], self._first[node + 2]), np.nonzero(cells.node == node)
+            fx, fy, cx, cy = cells.intrinsics
+            near = cells.inverse_depth[shown].astype(np.float64)
+            points = np.stack(((shown[1] + 0.5 - cx) / fx, (shown[0] + 0.5 - cy) / fy, near), axis=1)
+            views, relative = self._ask(self._view[here], self._to_camera[here] @ np.linalg.inv(pose), points)
+            found = np.empty(len(points))
+            _judge(self._table, views, relative, node, points, found)
+            out[shown] = found
         return out
+
+    def _ask(self, views: np.ndarray, relative: np.ndarray, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the views, of those who saw a node, that can tell most of some points, best first; arguments as in ``_judge``."""
+        score = np.empty(len(views))
+        _survey(self._table, views, relative, points[:: max(1, len(points) // SURVEYED)], score)
+        asked = np.argsort(-score, kind="stable")[:MOST_ASKED]
+        asked = asked[score[asked] > 0.0]
+        return views[asked], relative[asked]
 
 
 def cells_of_frames(frames: Frames, images, actors: Sequence[np.ndarray]) -> list[Cells]:
