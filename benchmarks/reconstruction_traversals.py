@@ -23,6 +23,7 @@ from reconstruction_city import EVERY, SIZE, settings_of
 
 from worldengine_envs.city.camera_log import NAME, CameraLogSettings, write_camera_log
 from worldengine_envs.city.sensors import SurfaceCaster
+from worldengine_envs.city.surfaces.lights import LEFT_HAND
 from worldengine_envs.envs.assets import NEAREST_M
 from worldengine_envs.hardware import describe
 from worldengine_envs.reconstruction.job import reconstruct
@@ -34,9 +35,9 @@ from worldengine_envs.rendering.scene_folder import load_scene
 from worldengine_envs.scenario import Pack, Scenario, find_packs
 from worldengine_envs.simulation.threads import num_threads
 
-LANE_M = 3.5  # from the logged path to the opposite lane, to its left
+LANE_M = 3.5  # from the logged path to the opposite lane
 LOOKS = ("day", "dusk")
-CLEAR_M = 3.0  # around the ego's box, where nobody of the other traffic may ever be
+CLEAR_M = 0.5  # around the ego's box, where nobody of the other traffic may ever be
 BAR = 1.0  # [dB]
 
 
@@ -58,9 +59,11 @@ def drive(scenario: Scenario, shift: float, reverse: bool, traffic: int | None) 
         ego[:, 2] = (ego[:, 2] + 2.0 * np.pi) % (2.0 * np.pi) - np.pi
         ego[:, 3:] *= -1.0
     state[0] = ego
-    away = np.hypot(*(state[:, :, :2] - ego[None, :, :2]).transpose(2, 0, 1))
-    room = CLEAR_M + 0.5 * (tracks.size[:, :, 0] + tracks.size[:1, :, 0]) * (away < 1e9)
-    touches = (valid & (away < room)).any(1)
+    offset = state[:, :, :2] - ego[None, :, :2]
+    cos, sin = np.cos(ego[:, 2]), np.sin(ego[:, 2])
+    along, across = offset[..., 0] * cos + offset[..., 1] * sin, offset[..., 1] * cos - offset[..., 0] * sin
+    room = CLEAR_M + 0.5 * (tracks.size[:, :, :2] + tracks.size[:1, :, :2])
+    touches = (valid & (np.abs(along) < room[..., 0]) & (np.abs(across) < room[..., 1])).any(1)
     rows = np.arange(len(tracks))
     there = np.zeros(len(tracks), bool) if traffic is None else (rows % 2 == traffic) & ~touches
     there[0] = True
@@ -76,7 +79,8 @@ def standing(scenario: Scenario) -> np.ndarray:
 
 def measure(scenario: Scenario, work: Path, changes: list[str], every: int) -> dict:
     """Returns the PSNR of each reconstruction in each look."""
-    drives = {"day": drive(scenario, 0.0, False, 0), "dusk": drive(scenario, LANE_M, True, 1)}
+    lane = -LANE_M if LEFT_HAND in scenario.tags else LANE_M
+    drives = {"day": drive(scenario, 0.0, False, 0), "dusk": drive(scenario, lane, True, 1)}
     day = SurfaceCaster(scenario, time_of_day="day")
     casters = {look: SurfaceCaster(scenario, day.street, look) for look in LOOKS}
     for look, driven in drives.items():
@@ -90,7 +94,7 @@ def measure(scenario: Scenario, work: Path, changes: list[str], every: int) -> d
             log = read_camera_log("city", [work / look for look in looks])
             reconstruct(log, out, settings_of(changes), resume=out.exists())
         scenes[name] = load_scene(out / "scene")
-    third, found = drive(scenario, 0.5 * LANE_M, False, None), {}
+    third, found = drive(scenario, 0.5 * lane, False, None), {}
     for look in LOOKS:
         truth = Truth(third, scaled_rig(find_rig("surround8"), SIZE), casters[look].with_traffic(third))
         shots = truth.views(standing(third)[EVERY // 2 :: EVERY], shifts=(0.0,))
