@@ -135,6 +135,22 @@ def test_a_step_that_breaks_keeps_the_last_checkpoint_and_no_half(tmp_path, monk
     assert [name for name in expected if not torch.equal(expected[name], found[name])] == []
 
 
+def test_what_points_lack_is_said_after_an_interruption_too(tmp_path):
+    log, settings = write_log(tmp_path, steps=4, moving=False), settings_for("mcmc")
+    first, second = (training.Trainer(log, settings) for _ in range(2))
+    first.start()
+    first.save(tmp_path / "kept")
+    second.restore(tmp_path / "kept")
+    assert "guess" in first.log.problems[-1] and second.log.problems == first.log.problems
+
+
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_damaged_settings_are_an_error_that_names_them(tmp_path, content):
+    (tmp_path / training.SETTINGS).write_text(content)
+    with pytest.raises(DataError, match=training.SETTINGS):
+        training.train(write_log(tmp_path), tmp_path, settings_for("mcmc"), resume=True)
+
+
 def test_resuming_with_other_settings_is_refused(tmp_path):
     log = write_log(tmp_path, lidar=True)
     training.train(log, tmp_path / "run", settings_for("mcmc", seed=1))

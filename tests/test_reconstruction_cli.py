@@ -22,7 +22,9 @@ from worldengine_envs.cli.street_judge import StreetJudge, memory_pack
 from worldengine_envs.envs.reference import attach_reference
 from worldengine_envs.envs.scenes import scene_of
 from worldengine_envs.envs.selection import MemoryPack
+from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.metrics import psnr
+from worldengine_envs.reconstruction.settings import ReconstructionSettings
 from worldengine_envs.reconstruction.trainer import Trainer
 from worldengine_envs.rendering.cameras import find_rig, scaled_rig
 from worldengine_envs.rendering.scene_folder import load_scene, save_scene
@@ -161,6 +163,19 @@ def test_stopped_and_gone_on_with(street, finished, tmp_path, monkeypatch, capsy
 def test_what_is_wrong_is_told(tmp_path, capsys, words, message):
     assert main(["reconstruct", *words, "--out", str(tmp_path / "x")]) in (1, 2)
     assert message in capsys.readouterr().err and not (tmp_path / "x").exists()
+
+
+def test_a_device_that_is_not_there_is_told_before_anything_is_learned(street, tmp_path, capsys):
+    assert main(["reconstruct", "kitti", str(street), "--out", str(tmp_path / "x"), *OPTIONS, "--device", "cuda:99"]) == 1
+    assert "cuda:99" in capsys.readouterr().err and not (tmp_path / "x").exists()
+
+
+def test_a_street_that_was_recorded_otherwise_is_not_gone_on_with(tmp_path):
+    street, settings = attach_reference(make_scenario("car_following", 0)), ReconstructionSettings()
+    (tmp_path / "log").mkdir()
+    (tmp_path / "recorded.json").write_text("{}")
+    with pytest.raises(DataError, match="recorded with other settings"):
+        reconstruct_pack._reconstruct(street, tmp_path, reconstruct_pack.RecordedSettings(), settings)
 
 
 def test_the_truer_scene_is_used(tmp_path, monkeypatch, capsys):

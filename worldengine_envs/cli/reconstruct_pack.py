@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -119,9 +119,17 @@ def _reconstruct(scenario: Scenario, folder: Path, log: RecordedSettings, settin
     from worldengine_envs.city.camera_log import CameraLogSettings, write_camera_log
     from worldengine_envs.reconstruction.job import reconstruct
     from worldengine_envs.reconstruction.readers.registry import read_camera_log
+    from worldengine_envs.scenario.pack_read import parse_json
+    from worldengine_envs.scenario.quantise import scenario_hash
 
+    asked, note = json.loads(json.dumps(asdict(log) | {"scenario": scenario_hash(scenario)})), folder / "recorded.json"
     if not (folder / "log").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        note.write_text(json.dumps(asked) + "\n", encoding="utf-8")
         write_camera_log(scenario, folder / "log", CameraLogSettings(log.cameras, log.image_size, every=log.every))
+    elif parse_json(note.read_bytes(), note) != asked:
+        remedy = f"Give the settings that are in {note}, or delete {folder}"
+        raise DataError("its log was recorded with other settings", file=folder / "log", scenario=scenario.id, remedy=remedy)
     recorded = read_camera_log(MADE_OF, [folder / "log"])
     with progress_bar(settings.iterations, scenario.id) as (progress, stopped):
         try:

@@ -14,6 +14,7 @@ from worldengine_envs.reconstruction.scene_graph import BACKGROUND, FIRST_ACTOR,
 from worldengine_envs.rendering import scene as scenes
 from worldengine_envs.rendering.gaussians import Gaussians
 from worldengine_envs.rendering.scene import SHORTEST_QUAT, GaussianScene, Node, validate_scene
+from worldengine_envs.scenario.pack_manifest import LABEL
 
 LEAST_OPACITY = 1.0 / 255.0  # what is thinner is never drawn
 MAX_SH = 60.0  # of coefficients, and logarithms of sizes: beyond is no colour and no size, and could not be stored
@@ -35,9 +36,9 @@ def export_scene(graph: SceneGraph, log: CameraLog, corrections: Corrections) ->
         corrections: Where actors really were.
 
     Raises:
-        DataError: Two actors have one name.
+        DataError: See ``check_names``.
     """
-    _check_names(log)
+    check_names(log)
     with torch.no_grad():
         tables = {name: tensor.detach().cpu().float().numpy() for name, tensor in graph.parameters.items()}
         dc = [graph.dc_of(t).detach().cpu().float().numpy() for t in range(len(log.traversals))]
@@ -90,7 +91,11 @@ def box_offsets(log: CameraLog, corrections: Corrections) -> np.ndarray:
     return offsets
 
 
-def _check_names(log: CameraLog) -> None:
+def check_names(log: CameraLog) -> None:
+    """Raises DataError where two actors have one name, or a traversal has one that no appearance may have."""
+    for traversal in log.traversals:
+        if not LABEL.fullmatch(traversal):
+            raise DataError(f"{traversal[:80]!r} must match {LABEL.pattern}", scenario=log.name, field="traversals")
     names = [scenes.BACKGROUND, scenes.SKY, *(actor.token for actor in log.actors)]
     twice = [name for k, name in enumerate(names) if name in names[:k]]
     if twice:

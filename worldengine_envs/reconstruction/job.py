@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from worldengine_envs.reconstruction.camera_log import CameraLog
-from worldengine_envs.reconstruction.export import box_offsets, export_scene
+from worldengine_envs.reconstruction.export import box_offsets, check_names, export_scene
 from worldengine_envs.reconstruction.quality import as_trained, evaluate
 from worldengine_envs.reconstruction.scene_graph import NEAR_M
 from worldengine_envs.reconstruction.settings import ReconstructionSettings
@@ -50,9 +50,13 @@ def reconstruct(
             If it raises KeyboardInterrupt, everything up to there is kept.
 
     Raises:
-        DataError: There is nothing to learn from, ``out`` holds another reconstruction, or training got lost.
+        DataError: There is nothing to learn from, ``out`` holds another reconstruction, two actors have one name, or training got
+            lost.
+        RendererError: The device is not there.
     """
     out, settings = Path(out), settings or ReconstructionSettings()
+    check_names(log)
+    renderer_for(settings.device)  # whatever would fail at the end has to fail before the beginning
     history = History(out / HISTORY)
     trainer = train(log, out, settings, resume=resume, progress=history.noting(progress))
     history.close()

@@ -7,7 +7,8 @@ import json
 import math
 import resource
 import time
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ from worldengine_envs.reconstruction.settings import ReconstructionSettings
 from worldengine_envs.reconstruction.split import split
 from worldengine_envs.reconstruction.start import start_graph, within_cap
 from worldengine_envs.rendering.differentiable import ScreenStatistics
+from worldengine_envs.scenario.pack_read import parse_json
 
 MEGABYTE = 1 << 20
 SETTINGS, CHECKPOINT = "settings.json", "checkpoint"
@@ -60,6 +62,12 @@ class Trainer:
         """Finds the points that training starts from."""
         points = find_points(self.log, self.pictures, self.split, within_cap(self.settings), self.depths.maps)
         self._take_graph(start_graph(self.log, points, self.settings))
+        self._note(points.problems)
+
+    def _note(self, problems: Sequence[str]) -> None:
+        """Keeps what the user should know of the points, and says it with what is wrong with the log."""
+        self.problems = tuple(problems)
+        self.log = replace(self.log, problems=(*self.log.problems, *problems))
 
     def _take_graph(self, graph: SceneGraph) -> None:
         self.graph = graph
@@ -129,7 +137,7 @@ class Trainer:
         tensors |= {f"adam.{name}": tensor for name, tensor in self.optimiser.tensors().items()}
         tensors |= {f"corrections.{name}": tensor for name, tensor in self.corrections.tensors().items()}
         tensors |= {f"strategy.{name}": tensor for name, tensor in self.strategy.tensors().items()}
-        save_checkpoint(folder, tensors, {"iteration": self.iteration, "seconds": self.seconds})
+        save_checkpoint(folder, tensors, {"iteration": self.iteration, "seconds": self.seconds, "problems": self.problems})
 
     def restore(self, folder: Path) -> None:
         """Goes on from what ``save`` wrote.
@@ -152,6 +160,7 @@ class Trainer:
         self.iteration, self.seconds, self.order = state["iteration"], state["seconds"], tensors["order"]
         self.generator.set_state(tensors["generator"])
         self._take_graph(graph)
+        self._note(state.get("problems", ()))
         self.optimiser.restore(parts["adam"])
         self.corrections.restore(parts["corrections"])
         self.strategy.restore(parts["strategy"])
@@ -219,7 +228,9 @@ def _check_folder(out: Path, log: CameraLog, settings: ReconstructionSettings, r
         return
     if not resume:
         raise DataError("holds a reconstruction already", file=out, remedy="Go on with it (--resume), or name a new folder")
-    mine, kept = _claims(log, settings), json.loads((out / SETTINGS).read_text(encoding="utf-8"))
+    mine, kept = _claims(log, settings), parse_json((out / SETTINGS).read_bytes(), out / SETTINGS)
+    if type(kept) is not dict:
+        raise DataError("is no object", file=out / SETTINGS, remedy="Begin anew in another folder")
     differing = [name for name in mine if mine[name] != kept.get(name)]
     if differing:
         problem = f"was begun with {differing[0]} = {kept.get(differing[0])!r}, not {mine[differing[0]]!r}"
@@ -229,7 +240,9 @@ def _check_folder(out: Path, log: CameraLog, settings: ReconstructionSettings, r
 def _claim(out: Path, log: CameraLog, settings: ReconstructionSettings) -> None:
     """Writes into the folder what it is for."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / SETTINGS).write_text(json.dumps(_claims(log, settings), indent=1) + "\n", encoding="utf-8")
+    part = out / f".{SETTINGS}.part"
+    part.write_text(json.dumps(_claims(log, settings), indent=1) + "\n", encoding="utf-8")
+    part.replace(out / SETTINGS)  # as a whole: a run that was killed here can be gone on with
 
 
 def _claims(log: CameraLog, settings: ReconstructionSettings) -> dict:
