@@ -97,6 +97,20 @@ class TestImages:
         assert len(left.views) == len(log.views) - 1
         assert ["camera left" in problem and "mask" in problem for problem in left.problems] == [True, True]
 
+    def test_masks_that_hide_everything(self, log, tmp_path):
+        mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        Image.fromarray(mask).save(tmp_path / "all.png")
+        mask[: HEIGHT // 2] = 255
+        Image.fromarray(mask).save(tmp_path / "half.png")
+        cameras = (replace(log.cameras[0], mask=tmp_path / "all.png"), replace(log.cameras[1], mask=tmp_path / "half.png"))
+        views = (log.views[0], replace(log.views[1], mask=tmp_path / "all.png"), *log.views[2:])
+        left = checked(replace(log, cameras=cameras, views=views))
+        assert [camera.name for camera in left.cameras] == ["right"] and len(left.views) == FRAMES - 1
+        assert left.problems == (
+            "camera left: its mask hides its images; left out with its 10 images",
+            "camera right: 1 of 10 images are hidden by their masks (right_0.png); left out",
+        )
+
     def test_nothing_left_says_why(self, log):
         for view in log.views:
             view.image.unlink()
@@ -239,6 +253,12 @@ class TestSweepsAndActors:
         left = checked(replace(log, actors=(*log.actors, replace(log.actors[0], token="odd", size=np.array(size)))))
         assert [actor.token for actor in left.actors] == ["car"]
         assert "actor odd: a box of" in only_problem(left)
+
+    @pytest.mark.parametrize("token", ["car", "background", "sky"])
+    def test_tokens_that_are_taken(self, log, token):
+        left = checked(replace(log, actors=(*log.actors, replace(log.actors[0], token=token))))
+        assert left.actors == log.actors
+        assert only_problem(left) == f"actor {token}: another has its token; left out"
 
     def test_a_track_whose_times_do_not_increase(self, log):
         actor = replace(log.actors[0], time_us=log.actors[0].time_us[::-1])

@@ -138,6 +138,12 @@ class TestPictures:
         assert list(pictures._kept) == [9, 10, 11]
         assert len(pictures) == 12
 
+    def test_images_that_would_fill_the_memory_are_refused(self, tmp_path, monkeypatch):
+        log = log_of(tmp_path, [noise(20, 30)], camera_of(20, 30))
+        monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+        with pytest.raises(DataError, match="cannot be read as an image"):
+            Pictures(log)[0]
+
     def test_bad_images_are_named(self, tmp_path):
         log = log_of(tmp_path, [noise(20, 30)] * 3, camera_of(20, 31))
         pictures = Pictures(log)

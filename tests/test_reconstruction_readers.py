@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
@@ -12,8 +13,9 @@ from worldengine_envs.city.camera_log import CameraLogSettings, write_camera_log
 from worldengine_envs.city.sensors import LidarSettings
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.pictures import read_rgb
+from worldengine_envs.reconstruction.readers import files
 from worldengine_envs.reconstruction.readers.dgp import _pose
-from worldengine_envs.reconstruction.readers.files import yaw_pose
+from worldengine_envs.reconstruction.readers.files import read_array, yaw_pose
 from worldengine_envs.reconstruction.readers.nuscenes import read_nuscenes
 from worldengine_envs.reconstruction.readers.registry import FORMATS, join_logs, read_camera_log
 from worldengine_envs.scenario.types import AgentType
@@ -314,12 +316,16 @@ class TestCity:
         assert [camera.mask and camera.mask.name for camera in log.cameras] == ["a.png", None]
         assert [view.mask and view.mask.name for view in log.views] == ["b.png", None]
         assert (log.traversals, log.actors, log.sweeps, log.problems) == (("log",), (), (), ())
+        (tmp_path / "log.json").write_text(json.dumps(data | {"time_of_day": "late, at night " + 100 * "x"}))
+        (late,) = read_camera_log("city", [tmp_path]).traversals
+        assert late.startswith("late_at_night_x") and len(late) == 64  # a scene may have it for an appearance
 
     @pytest.mark.parametrize(
         ("place", "value", "words"),
         [
             (("frames", 0, "time_us"), float("inf"), "malformed"),
             (("frames", 0, "time_us"), "x", "malformed"),
+            (("frames", 0, "time_us"), 10**30, "malformed"),
             (("frames", 0, "ego_to_world"), [[1.0]], "shape"),
             (("frames", 0, "ego_to_world", 0, 0), float("inf"), "no rigid motion"),
             (("frames", 0, "images", "CAM_F0"), "none.png", "missing"),
@@ -370,6 +376,30 @@ class TestRegistry:
         (tmp_path / "a.pkl").write_bytes(b"cos\nsystem\n(S'true'\ntR.")
         with pytest.raises(DataError, match="refused"):
             read_camera_log("nuscenes", [tmp_path])
+
+
+class TestSweeps:
+    def test_files_that_claim_more_than_they_hold(self, tmp_path, monkeypatch):
+        with (tmp_path / "huge.npy").open("wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "<f4", "fortran_order": False, "shape": (10**12, 3)})
+        with ZipFile(tmp_path / "huge.npz", "w") as archive:
+            archive.write(tmp_path / "huge.npy", "data.npy")
+        np.savez_compressed(tmp_path / "bomb.npz", data=np.zeros((10_000, 3)))
+        for name in ("huge.npy", "huge.npz"):
+            with pytest.raises(DataError, match="cannot be read as a LiDAR sweep"):
+                read_array(tmp_path / name, "data", 3)
+        assert read_array(tmp_path / "bomb.npz", "data", 3).shape == (10_000, 3)
+        monkeypatch.setattr(files, "MAX_SWEEP_BYTES", 100_000)
+        with pytest.raises(DataError, match="more than 100000 bytes"):
+            read_array(tmp_path / "bomb.npz", "data", 3)
+
+    def test_arrays_of_numpy_and_raw_floats_are_read(self, tmp_path):
+        xyzi = np.arange(12, dtype=np.float32).reshape(3, 4)
+        np.save(tmp_path / "a.npy", xyzi)
+        np.save(tmp_path / "none.npy", xyzi[:0])
+        xyzi.tofile(tmp_path / "a.bin")
+        assert all(np.array_equal(read_array(tmp_path / name, None, 4), xyzi) for name in ("a.npy", "a.bin"))
+        assert len(read_array(tmp_path / "none.npy", None, 4)) == 0
 
 
 def test_yaw_turns_from_x_to_y():

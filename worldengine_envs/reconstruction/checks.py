@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from worldengine_envs.reconstruction.pictures import lens_map, read_mask, read_r
 
 NAMED = 3  # files that a line names before it says "..."
 NARROWEST_DEG, WIDEST_DEG = 3.0, 170.0  # horizontal field of view
+LEAST_SHOWN = 0.1  # share of an image that its mask has to leave
 OFF_CENTER = (0.2, 0.3)  # how far the principal point may be from the middle, in widths and heights: images may be cropped
 
 
@@ -26,9 +28,10 @@ def checked(log: CameraLog) -> CameraLog:
     """Returns the log without what cannot be used; ``problems`` says what that was.
 
     Left out are: cameras whose intrinsics do not fit their images; images that are missing, cannot be read, have another size than
-    their camera's or come twice; masks that cannot be read or have another size; images and sweeps whose pose is no rigid motion or
-    jumps off the path; sweeps that cannot be read; actors without a size or whose box no camera sees (their returns are taken out
-    of the sweeps). Only said are: no parallax at all, and images that do not move as the poses say.
+    their camera's, come twice or are masked (nearly) whole; masks that cannot be read or have another size; images and sweeps whose
+    pose is no rigid motion or jumps off the path; sweeps that cannot be read; actors without a size, with the token of another, or
+    whose box no camera sees (their returns are taken out of the sweeps). Only said are: no parallax at all, and images that do not
+    move as the poses say.
 
     Raises:
         DataError: Nothing is left.
@@ -84,13 +87,23 @@ def lens_problem(camera: Camera) -> str:
 
 
 def _without_bad_masks(log: CameraLog, problems: list[str]) -> CameraLog:
-    cameras = []
-    for camera in log.cameras:
-        if camera.mask is not None and (reason := _trial(partial(read_mask, camera.mask, camera.height, camera.width))):
-            problems.append(f"camera {camera.name}: {reason}; used without its mask")
+    cameras, blind = [], set()
+    for c, camera in enumerate(log.cameras):
+        try:
+            if camera.mask is not None and _shown(camera.mask, camera) < LEAST_SHOWN:
+                blind.add(c)
+                count = sum(view.camera == c for view in log.views)
+                problems.append(f"camera {camera.name}: its mask hides its images; left out with its {count} images")
+        except DataError as error:
+            problems.append(f"camera {camera.name}: {error}; used without its mask")
             camera = replace(camera, mask=None)
         cameras.append(camera)
-    return replace(log, cameras=tuple(cameras))
+    return replace(log, cameras=tuple(cameras), views=tuple(view for view in log.views if view.camera not in blind))
+
+
+def _shown(mask: Path, camera: Camera) -> float:
+    """Returns the share of an image that a mask leaves."""
+    return float((read_mask(mask, camera.height, camera.width) > 0).mean())
 
 
 def _without_bad_images(log: CameraLog, problems: list[str]) -> CameraLog:
@@ -126,9 +139,11 @@ def _image_problem(cameras: tuple[Camera, ...], view: View) -> str:
         return "cannot be read"
     if (height, width) != (camera.height, camera.width):
         return f"are {width}x{height}, not {camera.width}x{camera.height} as the intrinsics say"
-    if view.mask is not None and _trial(partial(read_mask, view.mask, camera.height, camera.width)):
+    try:
+        hidden = view.mask is not None and _shown(view.mask, camera) < LEAST_SHOWN
+    except DataError:
         return "have a mask that cannot be read or has another size"
-    return ""
+    return "are hidden by their masks" if hidden else ""
 
 
 def _without_bad_sweeps(log: CameraLog, problems: list[str]) -> CameraLog:
@@ -200,15 +215,6 @@ def _without_unused(log: CameraLog, problems: list[str]) -> CameraLog:
         actors=tuple(actor for actor in log.actors if actor.traversal in traversals),
         traversals=traversals,
     )
-
-
-def _trial(read: Callable) -> str:
-    """Returns in words why something cannot be read; "" if it can."""
-    try:
-        read()
-    except DataError as error:
-        return str(error)
-    return ""
 
 
 def _listed(names: Iterable[str]) -> str:

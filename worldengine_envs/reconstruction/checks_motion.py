@@ -10,6 +10,7 @@ import numpy as np
 
 from worldengine_envs.reconstruction.camera_log import ActorTrack, CameraLog, View
 from worldengine_envs.reconstruction.pictures import inverse_pose
+from worldengine_envs.rendering.scene import BACKGROUND, SKY
 
 RIGID = 1e-3  # how far a rotation may be from orthonormal
 JUMP_M, JUMP_M_S, JUMP_M_S2 = 0.5, 1.0, 3.0  # a step may be off by this, by this a second, by this a square second,
@@ -82,19 +83,21 @@ def _usual_velocity(seconds: np.ndarray, places: np.ndarray) -> tuple[np.ndarray
 
 def check_actors(log: CameraLog, problems: list[str]) -> CameraLog:
     """Returns the log without actors that cannot be used; the returns of those that no camera sees leave the sweeps."""
-    kept, unseen = [], []
+    kept, unseen, tokens = [], [], {BACKGROUND, SKY}
     of_traversal = {name: _Looking([view for view in log.views if view.traversal == name], log) for name in log.traversals}
     for actor in log.actors:
-        reason = _box_problem(actor)
+        reason = _box_problem(actor) or ("another has its token" if actor.token in tokens else "")
         if reason:
             problems.append(f"actor {actor.token}: {reason}; left out")
-        elif of_traversal[actor.traversal].sees(actor):
+            continue
+        tokens.add(actor.token)
+        if of_traversal[actor.traversal].sees(actor):
             kept.append(actor)
         else:
             unseen.append(actor)
     if unseen:
-        tokens = ", ".join(actor.token for actor in unseen[:3]) + (", ..." if len(unseen) > 3 else "")
-        problems.append(f"actors: the boxes of {len(unseen)} of {len(log.actors)} are in no image ({tokens}); left out")
+        named = ", ".join(actor.token for actor in unseen[:3]) + (", ..." if len(unseen) > 3 else "")
+        problems.append(f"actors: the boxes of {len(unseen)} of {len(log.actors)} are in no image ({named}); left out")
     return replace(log, actors=tuple(kept), sweeps=tuple(_without_returns(sweep, unseen) for sweep in log.sweeps))
 
 

@@ -155,7 +155,7 @@ def read_rgb(path: Path) -> np.ndarray:
             return np.array(image.convert("RGB"))
     except UnidentifiedImageError:
         raise DataError("is no image that can be read", file=path) from None
-    except (OSError, SyntaxError, ValueError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"cannot be read as an image ({error})", file=path) from None
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import ActorTrack, Camera, CameraLog, Sweep, View
-from worldengine_envs.reconstruction.readers.files import MALFORMED, matrix, numbers, read_array, read_json, yaw_pose
+from worldengine_envs.reconstruction.readers.files import MALFORMED, label, matrix, numbers, read_array, read_json, yaw_pose
 from worldengine_envs.scenario.types import AgentType
 
 FORMAT, VERSION, NAME = "worldengine-camera-log", 1, "log.json"
@@ -54,7 +54,7 @@ def read_city(folder: Path, origin: np.ndarray | None = None) -> tuple[CameraLog
 def _log_of(data: dict, path: Path, origin: np.ndarray | None) -> tuple[CameraLog, np.ndarray]:
     own = np.append(numbers(data.get("offset", (0.0, 0.0)), 2, path, "offset"), 0.0)
     origin = own if origin is None else origin
-    traversal = str(data.get("time_of_day", "log"))
+    traversal = label(data.get("time_of_day", "log"))
     cameras = tuple(_camera(name, entry, path) for name, entry in data["cameras"].items())
     mounts = [matrix(entry["camera_to_ego"], (4, 4), path, f"cameras.{name}") for name, entry in data["cameras"].items()]
     lidar = data.get("lidar") and matrix(data["lidar"]["lidar_to_ego"], (4, 4), path, "lidar.lidar_to_ego")
@@ -64,18 +64,20 @@ def _log_of(data: dict, path: Path, origin: np.ndarray | None) -> tuple[CameraLo
         pose[:3, 3] += own - origin
         for c, camera in enumerate(cameras):
             if camera.name in frame["images"]:
-                views.append(
-                    View(c, int(frame["time_us"]), pose @ mounts[c], path.parent / frame["images"][camera.name], traversal)
-                )
+                views.append(View(c, _time_us(frame), pose @ mounts[c], path.parent / frame["images"][camera.name], traversal))
         if lidar is not None and "lidar" in frame:
             read = partial(_read_sweep, path.parent / frame["lidar"])
-            sweeps.append(Sweep(int(frame["time_us"]), pose @ lidar, read, traversal))
+            sweeps.append(Sweep(_time_us(frame), pose @ lidar, read, traversal))
     actors = _actors(data, path, own - origin, traversal)
     views.sort(key=lambda view: (view.time_us, view.camera))
     name = data.get("scenario", "").rpartition(".")[2] or path.resolve().parent.name
     dataset, licence = data.get("dataset", "own"), data.get("licence", "unknown")
     log = CameraLog(name, dataset, licence, cameras, tuple(views), tuple(sweeps), actors, (traversal,))
     return log, origin
+
+
+def _time_us(frame: dict) -> int:
+    return int(np.int64(int(frame["time_us"])))  # larger ones overflow here, and are malformed
 
 
 def _camera(name: str, entry: dict, path: Path) -> Camera:
@@ -95,7 +97,7 @@ def _actors(data: dict, path: Path, shift: np.ndarray, traversal: str) -> tuple[
         for box in frame.get("boxes", ()):
             where = f"frames.{n}.boxes"
             pose = yaw_pose(float(box["yaw"]), numbers(box["center"], 3, path, where) + shift)
-            seen.setdefault(int(box["track"]), []).append((int(frame["time_us"]), pose, numbers(box["size"], 3, path, where)))
+            seen.setdefault(int(box["track"]), []).append((_time_us(frame), pose, numbers(box["size"], 3, path, where)))
     actors = []
     for row, boxes in sorted(seen.items()):
         track = data["tracks"][row]

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 
@@ -12,6 +13,7 @@ from worldengine_envs.errors import DataError
 
 MALFORMED = (KeyError, IndexError, TypeError, AttributeError, ValueError, OverflowError)  # what content of other kinds raises
 IMAGES = (".png", ".jpg", ".jpeg")
+MAX_SWEEP_BYTES = 2**28  # unpacked: ten times the largest sweep of any LiDAR
 
 
 def read_json(path: Path):
@@ -88,7 +90,12 @@ def numbered(folder: Path, suffixes: tuple[str, ...] = IMAGES) -> dict[int, Path
     """Returns the files of a folder by the number that they are named by; none if there is no folder."""
     if not folder.is_dir():
         return {}
-    return {int(p.stem): p for p in sorted(folder.iterdir()) if p.suffix.lower() in suffixes and p.stem.isdigit()}
+    return {int(p.stem): p for p in sorted(folder.iterdir()) if p.suffix.lower() in suffixes and p.stem.isdecimal()}
+
+
+def label(name) -> str:
+    """Returns a name as scenes allow it: up to 64 letters, digits, "_", "." and "-"."""
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", str(name))[:64] or "log"
 
 
 def pose_of(rotation: np.ndarray, translation: np.ndarray) -> np.ndarray:
@@ -107,19 +114,29 @@ def yaw_pose(yaw: float, center: np.ndarray) -> np.ndarray:
 
 
 def read_array(path: Path, name: str | None, columns: int) -> np.ndarray:
-    """Returns (rows, at least ``columns``) numbers of a .npz (the array of that name), .npy (no name) or raw float32 file.
+    """Returns (rows, at least ``columns``) numbers of a .npz (the array of that name), .npy or raw float32 file.
 
     Raises:
         DataError: The file is missing, truncated, or holds something else.
     """
     try:
-        if path.suffix in (".npz", ".npy"):
-            data = np.load(path, allow_pickle=False)
-            values = data if name is None else data[name]
+        if path.suffix == ".npz":
+            values = _member(path, name)
+        elif path.suffix == ".npy":
+            values = np.load(path, mmap_mode="r", allow_pickle=False)  # takes no memory for what the file does not hold
         else:
             values = np.fromfile(path, np.float32).reshape(-1, columns)
-    except (OSError, ValueError, EOFError, KeyError, BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, BadZipFile, MemoryError) as error:
         raise DataError(f"cannot be read as a LiDAR sweep ({error})", file=path) from None
     if not isinstance(values, np.ndarray) or values.ndim != 2 or values.shape[1] < columns or values.dtype.kind not in "fiu":
         raise DataError("is no sweep: not a table of numbers with a column for each of x, y, z", file=path)
     return values
+
+
+def _member(path: Path, name: str) -> np.ndarray:
+    """Returns an array of a .npz; ValueError where it would be too large."""
+    with ZipFile(path) as archive:
+        if archive.getinfo(f"{name}.npy").file_size > MAX_SWEEP_BYTES:
+            raise ValueError(f"more than {MAX_SWEEP_BYTES} bytes")
+    with np.load(path, allow_pickle=False) as arrays:
+        return arrays[name]

@@ -104,7 +104,7 @@ def common_size(images: Iterable[Path]) -> tuple[int, int]:
         try:
             with Image.open(path) as image:
                 sizes[image.size] += 1
-        except (UnidentifiedImageError, OSError):
+        except (UnidentifiedImageError, OSError, Image.DecompressionBombError):
             continue  # the checks say so
     if not sizes:
         raise DataError(f"none of {len(images)} images can be read", file=images[0].parent if images else None)
@@ -118,7 +118,7 @@ def _projections(path: Path) -> dict[int, np.ndarray]:
         words = line.split()
         named = words[0].endswith(":")
         name = words[0][:-1] if named else f"P{i}"
-        if name.startswith("P") and name[1:].isdigit():
+        if name.startswith("P") and name[1:].isdecimal():
             projections[int(name[1:])] = numbers(words[1:] if named else words, 12, path, name).reshape(3, 4)
     for number, projection in projections.items():
         if not np.isfinite(projection).all() or abs(np.linalg.det(projection[:, :3])) < 1e-9:

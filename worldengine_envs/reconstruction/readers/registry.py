@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -13,6 +12,7 @@ import numpy as np
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import ActorTrack, Camera, CameraLog
 from worldengine_envs.reconstruction.checks import checked
+from worldengine_envs.reconstruction.readers.files import label
 
 Reader = Callable[[Path, np.ndarray | None], tuple[CameraLog, np.ndarray]]
 
@@ -74,7 +74,7 @@ def read_camera_log(log_format: str, sources: Sequence[Path | str], check: bool 
         log, origin = read(source, origin)
         logs.append(_with_masks(log, (source if source.is_dir() else source.parent) / "masks"))
     joined = join_logs(logs, [source.resolve().name for source in sources])
-    joined = replace(joined, name=_label(joined.name))
+    joined = replace(joined, name=label(joined.name))
     return checked(joined) if check else joined
 
 
@@ -131,8 +131,9 @@ def join_logs(logs: Sequence[CameraLog], names: Sequence[str]) -> CameraLog:
 
 def _free(name: str, log: str, taken: list[str]) -> str:
     """Returns a traversal's name: its own, else with its log's, else with a number."""
-    candidates = [name, f"{name}-{log}", *(f"{name}-{n}" for n in range(2, len(taken) + 3))]
-    return next(candidate for candidate in map(_label, candidates) if candidate not in taken)
+    stem = name[:40]  # so that the number stays when labels are cut
+    candidates = [name, f"{stem}-{log}", *(f"{stem}-{n}" for n in range(2, len(taken) + 3))]
+    return next(candidate for candidate in map(label, candidates) if candidate not in taken)
 
 
 def _row_of(camera: Camera, cameras: list[Camera], traversal: str) -> int:
@@ -154,7 +155,3 @@ def _same(a: Camera, b: Camera) -> bool:
 def _renamed(actor: ActorTrack, traversal: str, tokens: set[str]) -> ActorTrack:
     token = actor.token if actor.token not in tokens else f"{actor.token}@{traversal}"
     return replace(actor, token=token, traversal=traversal)
-
-
-def _label(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9_.-]+", "_", str(name)) or "log"
