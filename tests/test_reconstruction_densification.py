@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from worldengine_envs.errors import DataError
-from worldengine_envs.reconstruction.densification import make_strategy, offsets, sample, share_out
+from worldengine_envs.reconstruction.densification import make_strategy, offsets, opacity_of, sample, share_out
 from worldengine_envs.reconstruction.optimiser import GaussianOptimiser
 from worldengine_envs.reconstruction.scene_graph import BACKGROUND, FIRST_ACTOR, SKY, SceneGraph
 from worldengine_envs.reconstruction.settings import DensificationSettings, ReconstructionSettings
@@ -60,6 +60,21 @@ def test_shared_out_gaussians_blend_to_the_same_opacity_and_area(opacity, shares
     profile = 1.0 - (1.0 - each * torch.exp(-0.5 * (x / shrink) ** 2)) ** shares
     assert float(profile.max()) == pytest.approx(opacity, rel=1e-9)
     assert float(torch.trapezoid(profile, x)) == pytest.approx(opacity * np.sqrt(2.0 * np.pi), rel=1e-6)
+
+
+def test_opacities_have_the_same_bits_whatever_the_number_of_threads():
+    logits, found, threads = 4.0 * torch.randn(100_001, generator=torch.Generator().manual_seed(0)), [], torch.get_num_threads()
+    logits[:2] = torch.tensor([-1e4, 1e4])
+    for n in (1, 2, 3):
+        torch.set_num_threads(n)
+        table = logits.clone().requires_grad_()
+        opacity_of(table).mean().backward()
+        found.append((opacity_of(logits), table.grad))
+    torch.set_num_threads(threads)
+    assert all(torch.equal(a, b) for others in found[1:] for a, b in zip(found[0], others, strict=True))
+    expected = torch.sigmoid(logits.double())
+    assert torch.allclose(found[0][0].double(), expected, rtol=1e-5) and torch.isfinite(found[0][1]).all()
+    assert torch.allclose(len(logits) * found[0][1].double(), expected * (1.0 - expected), rtol=1e-4, atol=1e-6)
 
 
 def test_sampling_takes_each_row_as_often_as_its_weight_says():

@@ -20,6 +20,7 @@ from worldengine_envs.rendering.differentiable import ScreenStatistics
 MOST_SHARES = 51  # of one Gaussian that is shared out at once
 BINOMIALS = [[math.comb(n, j) for j in range(1, MOST_SHARES + 1)] for n in range(MOST_SHARES + 1)]
 LEAST_OPACITY, MOST_OPACITY = 0.005, 1.0 - 1e-6  # nobody is born dead, or beyond the reach of a logit
+LEAST_LOGIT = -60.0  # below, an opacity is 0, and its gradient must not become infinity times 0
 BESIDE = 0.3  # standard deviations by which a child stands off: two at one place, with Adam, would never part
 SPLIT_SHRINK = 1.6  # how much smaller the two halves of a Gaussian are (3D Gaussian Splatting)
 
@@ -69,7 +70,7 @@ class _Strategy:
         s, tables = self.settings, graph.parameters
         sizes = tables["scales"].exp().mean(1)
         sizes = sizes.masked_fill(graph.node == SKY, 0.0).mean()
-        return s.opacity_weight * tables["opacities"].sigmoid().mean() + s.scale_weight * sizes
+        return s.opacity_weight * opacity_of(tables["opacities"]).mean() + s.scale_weight * sizes
 
     def after_backward(self, iteration: int, graph: SceneGraph, statistics: ScreenStatistics | None) -> None:
         """Takes no notes."""
@@ -109,7 +110,7 @@ class Mcmc(_Strategy):
 
     @torch.no_grad()
     def _relocate(self, graph: SceneGraph, optimiser: GaussianOptimiser) -> bool:
-        opacity = graph.parameters["opacities"].sigmoid()
+        opacity = opacity_of(graph.parameters["opacities"])
         dead = opacity <= self.settings.dead_opacity
         weight = opacity.masked_fill(dead | (graph.node == SKY), 0.0)
         lost, room = int(dead.sum()), self._room(len(graph))
@@ -130,10 +131,10 @@ class Mcmc(_Strategy):
 
     @torch.no_grad()
     def _drift(self, graph: SceneGraph, step: float) -> None:
-        opacity = graph.parameters["opacities"].sigmoid()
+        opacity = opacity_of(graph.parameters["opacities"])
         faint = torch.nonzero((opacity < 10.0 * self.settings.dead_opacity) & (graph.node != SKY)).flatten()
         if len(faint):
-            chance = torch.sigmoid(100.0 * (self.settings.dead_opacity - opacity[faint]))  # as published: 0.5 at the threshold
+            chance = opacity_of(100.0 * (self.settings.dead_opacity - opacity[faint]))  # as published: 0.5 at the threshold
             steps = step * chance[:, None] * self._normal(len(faint), graph.device)
             graph.parameters["means"][faint] += offsets(graph, faint, steps)
 
@@ -177,7 +178,7 @@ class ByGradient(_Strategy):
         """Drops the faded and doubles those that are pulled most."""
         if not self._due(iteration):
             return False
-        alive = graph.parameters["opacities"].sigmoid() > self.settings.dead_opacity
+        alive = opacity_of(graph.parameters["opacities"]) > self.settings.dead_opacity
         wide = self.reach > self.settings.split_px
         pull = (self.pull / self.seen.clamp_min(1.0)).masked_fill(~alive | (graph.node == SKY), 0.0)
         count = min(self._room(int(alive.sum())), int((pull > 0.0).sum()))
@@ -213,6 +214,11 @@ class ByGradient(_Strategy):
 STRATEGIES = {"mcmc": Mcmc, "gradient": ByGradient}
 
 
+def opacity_of(logits: Tensor) -> Tensor:
+    """Returns opacities of logits, of any shape; the bits of torch's sigmoid depend on the number of threads."""
+    return 1.0 / (1.0 + torch.exp(-logits.clamp(min=LEAST_LOGIT)))
+
+
 def sample(weight: Tensor, count: int, generator: torch.Generator) -> Tensor:
     """Returns (count,) int64 rows, each as often as its share of ``weight`` (N,) says, rounded up or down by chance.
 
@@ -227,7 +233,7 @@ def sample(weight: Tensor, count: int, generator: torch.Generator) -> Tensor:
 
 def share(graph: SceneGraph, rows: Tensor, shares: Tensor) -> None:
     """Makes ``rows`` (M,), of which ``shares`` (M,) stand at one place, together look as one of them does."""
-    each, shrink = share_out(graph.parameters["opacities"][rows].sigmoid(), shares.expand(len(rows)))
+    each, shrink = share_out(opacity_of(graph.parameters["opacities"][rows]), shares.expand(len(rows)))
     graph.parameters["opacities"][rows] = torch.logit(each.clamp(LEAST_OPACITY, MOST_OPACITY))
     graph.parameters["scales"][rows] += shrink.log()[:, None]
 
