@@ -158,6 +158,8 @@ def test_stopped_and_gone_on_with(street, finished, tmp_path, monkeypatch, capsy
         (["kitti", "nowhere"], "does not exist"),
         (["kitti"], "no camera log"),
         (["kitti", ".", "--scale", "2"], "scale"),
+        (["kitti", ".", "--points.voxel-m", "0"], "points.voxel_m"),
+        (["kitti", ".", "--densification.every", "0"], "densification.every"),
     ],
 )
 def test_what_is_wrong_is_told(tmp_path, capsys, words, message):

@@ -8,6 +8,14 @@ from typing import Literal
 from worldengine_envs.errors import DataError
 
 
+def _check_least(settings, where: str, least_of: dict[str, float]) -> None:
+    """Raises DataError where a number is too small, or none."""
+    for name, least in least_of.items():
+        value = getattr(settings, name)
+        if not value >= least:
+            raise DataError(f"{value!r} is not {least:g} or more", field=where + name)
+
+
 @dataclass(frozen=True, slots=True)
 class PointSettings:
     """Where Gaussians start."""
@@ -16,6 +24,9 @@ class PointSettings:
     max_points: int = 150_000
     random_points: int = 30_000  # where there is neither LiDAR nor a feature seen from two places
     farthest_m: float = 120.0  # points beyond are left to the sky
+
+    def __post_init__(self):
+        _check_least(self, "points.", {"voxel_m": 0.01, "max_points": 1, "random_points": 1, "farthest_m": 5.0})
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +71,9 @@ class DensificationSettings:
     drift: float = 1.0  # mcmc: step of the faint in an iteration, in their own standard deviations; falls to 0
     split_px: float = 6.0  # gradient: those that reach farther on an image are split, others copied [px]
 
+    def __post_init__(self):
+        _check_least(self, "densification.", {"first": 0, "every": 1, "last": 0.0, "growth": 0.0, "drift": 0.0})
+
 
 @dataclass(frozen=True, slots=True)
 class CorrectionSettings:
@@ -95,10 +109,8 @@ class ReconstructionSettings:
     corrections: CorrectionSettings = field(default_factory=CorrectionSettings)
 
     def __post_init__(self):
-        least_of = {"iterations": 1, "max_gaussians": 1, "sh_every": 1, "checkpoint_every": 1, "cache_mb": 1, "test_every": 0}
-        for name, least in least_of.items():
-            if getattr(self, name) < least:
-                raise DataError(f"{getattr(self, name)} is not {least} or more", field=name)
+        least = {"iterations": 1, "max_gaussians": 1, "sh_every": 1, "checkpoint_every": 1, "cache_mb": 1, "test_every": 0}
+        _check_least(self, "", least | {"preview_every": 0, "sky_gaussians": 0})
         if not 0.0 < self.scale <= 1.0:
             raise DataError(f"{self.scale!r} is not in (0, 1]", field="scale")
         if self.sh_degree not in range(4):
