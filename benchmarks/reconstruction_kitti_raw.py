@@ -21,7 +21,7 @@ from scipy.spatial import cKDTree
 from worldengine_envs.cli.reconstruct import progress_bar
 from worldengine_envs.hardware import describe
 from worldengine_envs.reconstruction.camera_log import CameraLog
-from worldengine_envs.reconstruction.found_actors import complete
+from worldengine_envs.reconstruction.found_actors import with_found_actors
 from worldengine_envs.reconstruction.job import QUALITY, reconstruct
 from worldengine_envs.reconstruction.metrics import psnr, ssim
 from worldengine_envs.reconstruction.pictures import Pictures, inverse_pose
@@ -67,7 +67,7 @@ def main(
     log = read_camera_log("kitti-raw", [source])
     settings = replace(SHORT, scale=scale, iterations=iterations, sh_every=max(iterations // 4, 1))
     parts = split(log, settings.test_every, settings.test_first)
-    corrected = complete(log, parts)
+    corrected = with_found_actors(log, parts)
     pictures = Pictures(log, scale)
     row = {"source": source.name, "machine": describe(num_threads()), "baselines": baselines(log, corrected, pictures, parts)}
     print(json.dumps(row["baselines"], indent=1), flush=True)

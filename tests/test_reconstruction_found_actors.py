@@ -11,7 +11,7 @@ from worldengine_envs.reconstruction.alignment import Drive, align, standing
 from worldengine_envs.reconstruction.camera_log import Camera, CameraLog, Sweep, View
 from worldengine_envs.reconstruction.clusters import above_ground, find_clusters, rectangle
 from worldengine_envs.reconstruction.feature_tracks import FeatureTracks
-from worldengine_envs.reconstruction.found_actors import complete, expected, find_actors, velocity_of
+from worldengine_envs.reconstruction.found_actors import expected, find_actors, velocity_of, with_found_actors
 from worldengine_envs.reconstruction.pictures import inverse_pose
 from worldengine_envs.reconstruction.rigid_motion import Motion, Sightings, reprojection, solve
 from worldengine_envs.reconstruction.split import Split
@@ -212,9 +212,9 @@ def test_a_real_street_fits_scans_that_nobody_looked_at(shared):
 
     log = read_camera_log("kitti-raw", [shared / "data/kitti_rgb_lidar"])
     parts = split(log, 8, 4)
-    found = complete(log, parts)
+    found = with_found_actors(log, parts)
     speeds = [np.linalg.norm(np.diff(track.box_to_world[:, :3, 3], axis=0), axis=1) / 0.1 for track in found.actors]
     assert len(speeds) == 2 and all(speed.max() < 7.0 for speed in speeds)  # a lorry and the car ahead; the others stand
     steps = np.diff([view.camera_to_world[:3, 3] for view in found.views], axis=0)
     assert np.abs(np.diff(steps, axis=0)).max() < 0.02  # logged poses jolt by 0.07 m
-    assert complete(found, parts) is found
+    assert with_found_actors(found, parts) is found

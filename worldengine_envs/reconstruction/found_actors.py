@@ -44,7 +44,7 @@ class Found:
     knots: dict[int, np.ndarray]  # (2,) how far it has come by a step, from its first sweep on [m]
 
 
-def complete(log: CameraLog, split: Split) -> CameraLog:
+def with_found_actors(log: CameraLog, split: Split) -> CameraLog:
     """Returns the log with what a LiDAR tells of drives without boxes: corrected poses, and the actors that move.
 
     Nothing that is held out is looked at. A log that names actors, or has no LiDAR, is returned as it is. ``problems`` say what

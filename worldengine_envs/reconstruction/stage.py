@@ -12,9 +12,9 @@ from worldengine_envs.reconstruction.camera_log import CameraLog
 from worldengine_envs.reconstruction.corrections import Corrections
 from worldengine_envs.reconstruction.pictures import Pictures
 from worldengine_envs.rendering.cameras import rigid_inverse
-from worldengine_envs.rendering.confidence import Shot
-from worldengine_envs.rendering.frames import EVERYWHERE, Frames, Images, Renderer
-from worldengine_envs.rendering.scene import BACKGROUND, SKY, GaussianScene
+from worldengine_envs.rendering.confidence import Shot, frame_of
+from worldengine_envs.rendering.frames import Frames, Images, Renderer
+from worldengine_envs.rendering.scene import GaussianScene
 
 UP = np.array([0.0, 0.0, 1.0])
 STILL_M = 0.05  # a camera that moves less between two images does not say which way it drives
@@ -36,22 +36,8 @@ class Stage:
 
     def frame(self, shot: Shot) -> Frames:
         """Returns one frame; its node image shows rows of ``actors``."""
-        rows = [(self.parts[name], np.eye(4), EVERYWHERE) for name in (BACKGROUND, SKY) if name in self.parts]
-        rows += [(self.parts[name], shot.boxes[name], a) for a, name in enumerate(self.actors) if name in shot.boxes]
-        part, poses, node = zip(*rows, strict=True)
-        poses = np.stack(poses).astype(np.float64)
-        return Frames(
-            np.array(part, np.int32),
-            np.ascontiguousarray(poses[:, :3, :3]),
-            np.ones((len(rows), 3)),
-            np.ascontiguousarray(poses[:, :3, 3]),
-            np.array(node, np.int32),
-            np.array([0, len(rows)], np.int64),
-            np.asarray(shot.world_to_camera, np.float64)[None],
-            np.asarray(shot.intrinsics, np.float64)[None],
-            shot.height,
-            shot.width,
-        )
+        rows = {name: row for row, name in enumerate(self.actors)}
+        return frame_of(self.parts, rows, shot, {name: shot.boxes[name] for name in self.actors if name in shot.boxes})
 
     def draw(self, shot: Shot, outputs: tuple[str, ...] = ("rgb",)) -> Images:
         """Returns the images named in ``outputs``, as ``Renderer.render`` does, without the leading dimension."""

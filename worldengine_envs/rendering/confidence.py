@@ -267,7 +267,7 @@ def witnesses_of(scene: GaussianScene, shots: Iterable[Shot], renderer: Renderer
     def sights() -> Iterable[Sight]:
         for shot in shots:
             boxes = {token: pose for token, pose in shot.boxes.items() if token in rows}
-            images = renderer.render(_frame(parts, rows, shot, boxes), OUTPUTS)
+            images = renderer.render(frame_of(parts, rows, shot, boxes), OUTPUTS)
             depth, alpha, node = (_on_host(getattr(images, name)[0]) for name in OUTPUTS)
             placed = {rows[token]: pose for token, pose in boxes.items()}
             yield Sight(np.asarray(shot.world_to_camera, np.float64), shot.intrinsics, depth, alpha, node, placed)
@@ -279,8 +279,15 @@ def witnesses_of(scene: GaussianScene, shots: Iterable[Shot], renderer: Renderer
             renderer.remove(part)
 
 
-def _frame(parts: Mapping[str, int], rows: Mapping[str, int], shot: Shot, boxes: Mapping[str, np.ndarray]) -> Frames:
-    """Returns one frame in which the scenery stands, and actors where their boxes are."""
+def frame_of(parts: Mapping[str, int], rows: Mapping[str, int], shot: Shot, boxes: Mapping[str, np.ndarray]) -> Frames:
+    """Returns one frame in which the scenery stands, and actors where their boxes are.
+
+    Args:
+        parts: What the renderer calls each node of a scene.
+        rows: What the node image shows of each actor; other nodes are scenery.
+        shot: The camera.
+        boxes: (4, 4) where actors stand, by token; others are not there.
+    """
     standing = [(parts[name], EVERYWHERE, np.eye(4)) for name in parts if name not in rows]
     standing += [(parts[token], rows[token], pose) for token, pose in boxes.items()]
     poses = np.stack([pose for _, _, pose in standing])

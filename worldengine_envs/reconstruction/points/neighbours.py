@@ -45,7 +45,3 @@ class Neighbours:
                 far = np.flatnonzero(baseline[rows] >= BASELINE_M)
                 found.append(rows[far[0]] if len(far) else rows[np.argmax(baseline[rows])])
         return [int(self.views[row]) for row in found]
-
-    def moves(self) -> bool:
-        """Returns whether any image has a partner at all."""
-        return any(self.of(int(view)) for view in self.views)
