@@ -28,6 +28,7 @@ LEAST_ALPHA = 0.5  # pixels that are less opaque have no depth
 EDGE = 0.05  # by how much inverse depth bends at an edge, relative to itself; on a plane it is straight
 IN_FRONT = 0.15  # relative difference of depths that are one surface
 NEAREST_M = 0.5
+STILL_M = 0.05  # a camera that moves less from image to image does not say which way it drives
 
 
 def left_of_path(log: CameraLog) -> np.ndarray:
@@ -45,7 +46,7 @@ def left_of_path(log: CameraLog) -> np.ndarray:
             ahead[rows] = np.gradient(centers[rows], axis=0)
     left = np.stack([-ahead[:, 1], ahead[:, 0], np.zeros(len(ahead))], axis=1)
     across = np.array([view.camera_to_world[:3, 0] for view in log.views]).reshape(-1, 3) * (1.0, 1.0, 0.0)
-    left = np.where(np.linalg.norm(left, axis=1, keepdims=True) > 1e-3, left, -across)
+    left = np.where(np.linalg.norm(left, axis=1, keepdims=True) > STILL_M, left, -across)
     return left / np.maximum(np.linalg.norm(left, axis=1, keepdims=True), 1e-9)
 
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from worldengine_envs.reconstruction import html
+from worldengine_envs.reconstruction.beside import left_of_path
 from worldengine_envs.reconstruction.previews import depth_colors
 from worldengine_envs.reconstruction.settings import ReconstructionSettings
 from worldengine_envs.reconstruction.split import Split
-from worldengine_envs.reconstruction.stage import UP, LogShots, Stage, beside, on_host, with_box
+from worldengine_envs.reconstruction.stage import LogShots, Stage, beside, on_host, with_box
 from worldengine_envs.rendering.confidence import Judge, Shot, judge_frames
 from worldengine_envs.rendering.frames import Images, Renderer
 from worldengine_envs.rendering.scene import GaussianScene
@@ -140,11 +141,11 @@ def _comparisons(scenes: Scenes, shots: LogShots, split: Split, measured: dict) 
 
 def _shifts(scenes: Scenes, shots: LogShots, split: Split) -> list[str]:
     """Views from beside the path."""
-    views = front_views(shots, split)
+    views, lefts = front_views(shots, split), left_of_path(shots.log)
     note = "Nobody has been there: artefacts grow with the distance, and confidence falls. To the left is positive."
     parts = [html.heading("Beside the path", note)]
     for v in spread(views, SHIFTED):
-        shot, left, row = shots.of(v), shots.left_of(v), []
+        shot, left, row = shots.of(v), lefts[v], []
         for shift in SHIFTS_M:
             images, confidence = scenes.draw(beside(shot, shift * left), shots.log.views[v].traversal)
             text = f"{shift:+g} m" if shift else f"on the path, {name_of(shots, v)}"
@@ -226,9 +227,10 @@ def window_of(mask: np.ndarray) -> tuple[slice, slice]:
 def front_views(shots: LogShots, split: Split) -> list[int]:
     """Returns the held-out views (else training views) of the camera that looks most along its way."""
     views, ahead = [int(v) for v in (split.test if len(split.test) else split.train)], {}
+    lefts, up = left_of_path(shots.log), np.array([0.0, 0.0, 1.0])
     for v in views:
         seen = shots.log.views[v]
-        ahead.setdefault(seen.camera, []).append(np.cross(shots.left_of(v), UP) @ seen.camera_to_world[:3, 2])
+        ahead.setdefault(seen.camera, []).append(np.cross(lefts[v], up) @ seen.camera_to_world[:3, 2])
     front = max(ahead, key=lambda camera: np.mean(ahead[camera]))
     return [v for v in views if shots.log.views[v].camera == front]
 

@@ -16,9 +16,6 @@ from worldengine_envs.rendering.confidence import Shot, frame_of
 from worldengine_envs.rendering.frames import Frames, Images, Renderer
 from worldengine_envs.rendering.scene import GaussianScene
 
-UP = np.array([0.0, 0.0, 1.0])
-STILL_M = 0.05  # a camera that moves less between two images does not say which way it drives
-
 
 class Stage:
     """Draws a scene with its own actors only; whoever has no box in a shot is not there.
@@ -77,18 +74,6 @@ class LogShots:
         poses[:, :3, :3], poses[:, :3, 3] = rotation, centre
         poses = poses @ self._back
         return {self.log.actors[a].token: poses[a] for a in np.flatnonzero(present)}
-
-    def left_of(self, view: int) -> np.ndarray:
-        """Returns (3,) the direction to the left of the way that a view's camera drives; of its line of sight where it stands."""
-        seen = self.log.views[view]
-        same = [v for v in self.log.views if (v.camera, v.traversal) == (seen.camera, seen.traversal)]
-        near = sorted(same, key=lambda v: abs(v.time_us - seen.time_us))[:3]
-        first, last = min(near, key=lambda v: v.time_us), max(near, key=lambda v: v.time_us)
-        way = last.camera_to_world[:3, 3] - first.camera_to_world[:3, 3]
-        if np.hypot(way[0], way[1]) < STILL_M:
-            way = seen.camera_to_world[:3, 2]
-        left = np.cross(UP, way)
-        return left / np.linalg.norm(left)
 
 
 def beside(shot: Shot, shift: np.ndarray) -> Shot:
