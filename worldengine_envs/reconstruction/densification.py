@@ -22,13 +22,15 @@ BINOMIALS = [[math.comb(n, j) for j in range(1, MOST_SHARES + 1)] for n in range
 LEAST_OPACITY, MOST_OPACITY = 0.005, 1.0 - 1e-6  # nobody is born dead, or beyond the reach of a logit
 LEAST_LOGIT = -60.0  # below, an opacity is 0, and its gradient must not become infinity times 0
 BESIDE = 0.3  # standard deviations by which a child stands off: two at one place, with Adam, would never part
+NOTES_EVERY = 4  # iterations between two whose gradients are noted
 SPLIT_SHRINK = 1.6  # how much smaller the two halves of a Gaussian are (3D Gaussian Splatting)
 
 
 class Strategy(Protocol):
     """What the trainer calls in each iteration."""
 
-    wants_statistics: bool  # ``after_backward`` needs them
+    def wants_statistics(self, iteration: int) -> bool:
+        """Whether ``after_backward`` needs them in an iteration; they take time."""
 
     def penalty(self, graph: SceneGraph) -> Tensor:
         """Returns what the strategy adds to the loss."""
@@ -59,8 +61,6 @@ def make_strategy(settings: ReconstructionSettings, generator: torch.Generator) 
 class _Strategy:
     """What strategies share: when they act, and the weight of what is not needed."""
 
-    wants_statistics = False
-
     def __init__(self, settings: ReconstructionSettings, generator: torch.Generator):
         self.settings, self.generator = settings.densification, generator
         self.cap, self.last = settings.max_gaussians, round(settings.densification.last * settings.iterations)
@@ -71,6 +71,10 @@ class _Strategy:
         sizes = tables["scales"].exp().mean(1)
         sizes = sizes.masked_fill(graph.node == SKY, 0.0).mean()
         return s.opacity_weight * opacity_of(tables["opacities"]).mean() + s.scale_weight * sizes
+
+    def wants_statistics(self, iteration: int) -> bool:
+        """Never."""
+        return False
 
     def after_backward(self, iteration: int, graph: SceneGraph, statistics: ScreenStatistics | None) -> None:
         """Takes no notes."""
@@ -145,11 +149,13 @@ class ByGradient(_Strategy):
     Those that the loss pulls most are doubled: split where they are large on the image, copied where they are small.
     """
 
-    wants_statistics = True
-
     def __init__(self, settings: ReconstructionSettings, generator: torch.Generator):
         super().__init__(settings, generator)
         self.pull = self.seen = self.reach = torch.zeros(0)
+
+    def wants_statistics(self, iteration: int) -> bool:
+        """Some of the time, as long as anything is added."""
+        return iteration < self.last and iteration % NOTES_EVERY == 0
 
     @torch.no_grad()
     def after_backward(self, iteration: int, graph: SceneGraph, statistics: ScreenStatistics | None) -> None:
@@ -158,7 +164,7 @@ class ByGradient(_Strategy):
         Raises:
             DataError: There are no statistics: they are the CPU rasteriser's.
         """
-        if iteration >= self.last:
+        if not self.wants_statistics(iteration):
             return
         if statistics is None:
             remedy = "Take 'mcmc' on a GPU"

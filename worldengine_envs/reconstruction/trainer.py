@@ -92,7 +92,7 @@ class Trainer:
         settings, graph = self.settings, self.graph
         graph.degree = min(settings.sh_degree, self.iteration // settings.sh_every)
         view = self._next_view()
-        counted = self.strategy.wants_statistics and graph.device.type == "cpu"
+        counted = self.strategy.wants_statistics(self.iteration) and graph.device.type == "cpu"
         picture, statistics = self.pictures[view], ScreenStatistics() if counted else None
         rendering = self.render(view, statistics)
         rgb = self.corrections.exposed(rendering.rgb[0], view)
@@ -266,4 +266,4 @@ def memory_cap_mb(settings: ReconstructionSettings, pixels: int) -> float:
         settings: ``cache_mb`` and ``max_gaussians`` count.
         pixels: Of the largest image, as it is in the file.
     """
-    return 1500.0 + settings.cache_mb + (4000.0 * settings.max_gaussians + 1000.0 * pixels) / MEGABYTE
+    return 1000.0 + settings.cache_mb + (4000.0 * settings.max_gaussians + 1000.0 * pixels) / MEGABYTE
