@@ -77,6 +77,18 @@ def test_the_ground_goes_on_under_those_who_stand():
     assert (found.rgb == (90, 91, 92)).all() and (found.node == -1).all()
 
 
+def test_shadows_of_those_who_stand_are_not_painted_on_the_ground():
+    ground = street()
+    points = points_of(ground, -1, (90, 91, 92))
+    local = (ground - pose(0.0)[:3, 3]) @ pose(0.0)[:3, :3]
+    shaded = (np.abs(local[:, :2]) < 0.5 * SHADOW_REACH * SIZE[:2]).all(1)
+    points.rgb[shaded] = 20
+    assert shaded.sum() > 20
+    assert (complete(points, log_of(AgentType.VEHICLE, 0.0)).rgb == (90, 91, 92)).all()
+    moving = complete(points, log_of(AgentType.VEHICLE, 20.0)).rgb
+    assert (moving[shaded] == 20).all()  # where it drove by, images without it tell
+
+
 def test_who_moves_shows_the_ground_itself():
     ground = street()
     assert len(complete(points_of(ground, -1), log_of(AgentType.VEHICLE, 20.0)).xyz) == len(ground)

@@ -6,6 +6,7 @@ on under them.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,7 @@ GROUND_STEP_M = 0.2  # between points under those who stand
 GROUND_BAND_M = 0.25  # points so near to the height of a box's bottom are ground
 GROUND_FAR_M = 4.0  # ground farther away says nothing of its colour
 GROUND_NEIGHBOURS = 6
+SHADOW_EDGE_M = 0.2  # around a shadow the ground is not quite bright
 SHADOW_STEP_M, SHADOW_FEWEST = 0.4, 4  # between Gaussians of a shadow; of which at least so many lie along each side
 SHADOW_SPREAD = 0.55  # standard deviation over the step
 SHADOW_HEIGHT_M, SHADOW_THICK_M = 0.02, 0.01
@@ -32,17 +34,51 @@ SHADOW_OPACITY = 0.06  # to begin with
 def complete(points: Points, log: CameraLog) -> Points:
     """Returns the points and what is put where no point is: mirror images of vehicles, the ground under those who stand.
 
+    What was measured of the ground in the shadow of those who stand gets the colour of the ground around: how dark it is there is
+    for their shadows to say, which go with them.
+
     Args:
         points: What was measured.
         log: Gives actors.
     """
+    standing = [actor for actor in log.actors if np.ptp(actor.box_to_world[:, :3, 3], axis=0).max() <= STANDS_M]
+    shaded, grounds = np.zeros(len(points.xyz), bool), []
+    for actor in standing:
+        local = _in_box_frame(points.xyz, actor)
+        ground = (np.abs(local[:, 2] + 0.5 * actor.size[2]) < GROUND_BAND_M) & (points.node == BACKGROUND)
+        grounds.append(ground & (np.abs(local[:, :2]) < 0.5 * actor.size[:2] + GROUND_FAR_M).all(1))
+        shaded |= ground & (np.abs(local[:, :2]) < 0.5 * SHADOW_REACH * actor.size[:2] + SHADOW_EDGE_M).all(1)
+    rgb = points.rgb.copy()
+    for ground in grounds:
+        rows = np.flatnonzero(ground & shaded)
+        _paint(rgb, rows, points, np.flatnonzero(ground & ~shaded))
+    points = replace(points, rgb=rgb)
     parts = [_mirrored(points, a) for a, actor in enumerate(log.actors) if actor.type in MIRRORED]
-    parts += [_ground_under(points, actor) for actor in log.actors]
+    parts += [_ground_under(points, actor, np.flatnonzero(ground)) for actor, ground in zip(standing, grounds, strict=True)]
     xyz, rgb, node, spacing = (
         np.concatenate(arrays)
         for arrays in zip((points.xyz, points.rgb, points.node, points.spacing), *filter(None, parts), strict=True)
     )
-    return Points(xyz, rgb, node, spacing, points.source, points.problems)
+    return replace(points, xyz=xyz, rgb=rgb, node=node, spacing=spacing)
+
+
+def _in_box_frame(xyz: np.ndarray, actor: ActorTrack) -> np.ndarray:
+    """Returns (N, 3) points of the world in the frame of the box of somebody who stands."""
+    pose = actor.box_to_world[len(actor.box_to_world) // 2]
+    return (xyz - pose[:3, 3]) @ pose[:3, :3]
+
+
+def _paint(rgb: np.ndarray, rows: np.ndarray, points: Points, around: np.ndarray) -> None:
+    """Gives points the mean colour of their neighbours among ``around``, if there are enough."""
+    if len(rows) and len(around) >= GROUND_NEIGHBOURS:
+        distance, nearest = cKDTree(points.xyz[around]).query(points.xyz[rows], GROUND_NEIGHBOURS)
+        rgb[rows] = _mixed(points.rgb[around[nearest]], distance)
+
+
+def _mixed(rgb: np.ndarray, distance: np.ndarray) -> np.ndarray:
+    """Returns (N, 3) uint8 means of colours (N, K, 3), weighted by inverse distances (N, K)."""
+    weight = 1.0 / np.maximum(distance, 1e-2)[..., None]
+    return np.rint((rgb * weight).sum(1) / weight.sum(1)).astype(np.uint8)
 
 
 def _mirrored(points: Points, a: int):
@@ -55,27 +91,19 @@ def _mirrored(points: Points, a: int):
     return points.xyz[rows] * np.array([1.0, -1.0, 1.0], np.float32), points.rgb[rows], points.node[rows], points.spacing[rows]
 
 
-def _ground_under(points: Points, actor: ActorTrack):
-    """Returns points of the background under somebody who stands, coloured as the ground around."""
-    centre = actor.box_to_world[:, :3, 3]
-    if np.ptp(centre, axis=0).max() > STANDS_M:
+def _ground_under(points: Points, actor: ActorTrack, ground: np.ndarray):
+    """Returns points of the background under somebody who stands, coloured as the ground around: the points in rows ``ground``."""
+    if len(ground) < GROUND_NEIGHBOURS:
         return None
-    pose, half = actor.box_to_world[len(centre) // 2], 0.5 * actor.size
+    pose, half = actor.box_to_world[len(actor.box_to_world) // 2], 0.5 * actor.size
     steps = [np.arange(-h + 0.5 * GROUND_STEP_M, h, GROUND_STEP_M) for h in half[:2]]
     x, y = (axis.ravel() for axis in np.meshgrid(*steps, indexing="ij"))
     under = np.stack([x, y, np.full(len(x), -half[2])], axis=1) @ pose[:3, :3].T + pose[:3, 3]
-    local = (points.xyz - pose[:3, 3]) @ pose[:3, :3]
-    near = (np.abs(local[:, :2]) < half[:2] + GROUND_FAR_M).all(1) & (np.abs(local[:, 2] + half[2]) < GROUND_BAND_M)
-    ground = np.flatnonzero(near & (points.node == BACKGROUND))
-    if len(ground) < GROUND_NEIGHBOURS:
-        return None
     distance, nearest = cKDTree(points.xyz[ground]).query(under, GROUND_NEIGHBOURS)
     empty = distance[:, 0] > 0.7 * GROUND_STEP_M
-    weight = 1.0 / np.maximum(distance[empty], 1e-3)
-    rgb = (points.rgb[ground[nearest[empty]]] * weight[..., None]).sum(1) / weight.sum(1, keepdims=True)
-    n = int(empty.sum())
+    rgb, n = _mixed(points.rgb[ground[nearest[empty]]], distance[empty]), int(empty.sum())
     node, spacing = np.full(n, BACKGROUND, points.node.dtype), np.full(n, GROUND_STEP_M, np.float32)
-    return under[empty].astype(np.float32), np.rint(rgb).astype(np.uint8), node, spacing
+    return under[empty].astype(np.float32), rgb, node, spacing
 
 
 class Shadows(NamedTuple):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.spatial import cKDTree
 
 from worldengine_envs.reconstruction.camera_log import CameraLog
 from worldengine_envs.reconstruction.pictures import Pictures
 from worldengine_envs.reconstruction.points.boxes import Boxes
 from worldengine_envs.reconstruction.points.kernels import project_into
-from worldengine_envs.reconstruction.points.voxels import Cloud
+from worldengine_envs.reconstruction.points.voxels import FAR_AWAY, Cloud
 
 NEAREST_M = 0.3  # from a camera
 CELL_PX = 6  # side of the cells in each of which a point hides those behind it
@@ -59,4 +60,14 @@ def colour(cloud: Cloud, log: CameraLog, pictures: Pictures, views: np.ndarray, 
         chosen = rows[seen][better]
         best[chosen], rgb[chosen] = late[better], picture.rgb[row[better], column[better]]
     kept = np.isfinite(best)
+    _borrow(rgb, cloud, kept & (best < HIDDEN_S), kept & (best >= HIDDEN_S))
     return cloud._replace(rgb=rgb).take(kept)
+
+
+def _borrow(rgb: np.ndarray, cloud: Cloud, seen: np.ndarray, unseen: np.ndarray) -> None:
+    """Gives points that are behind something in every image, whose colour that would be, that of the nearest of their node."""
+    if seen.any() and unseen.any():
+        where = np.column_stack((cloud.xyz, FAR_AWAY * cloud.node))
+        distance, nearest = cKDTree(where[seen]).query(where[unseen], distance_upper_bound=0.5 * FAR_AWAY)
+        found = np.isfinite(distance)
+        rgb[np.flatnonzero(unseen)[found]] = rgb[np.flatnonzero(seen)[nearest[found]]]
