@@ -87,6 +87,16 @@ def test_an_episode_ends_where_images_cannot_be_trusted():
     assert env.step(ON)[3] is False
 
 
+@pytest.mark.parametrize(("steps", "low"), [(39, False), (20, True)])
+def test_who_reaches_the_horizon_ends_by_that_whatever_is_seen(monkeypatch, steps, low):
+    env = DrivingEnv(pack(), min_confidence=0.5, **CAMERA)
+    env.reset(seed=0)
+    assert not any(env.step(ON)[3] for _ in range(steps))
+    monkeypatch.setattr(env.batch, "look", lambda _: env.batch.cameras.confidence.fill(0.0))
+    *_, truncated, info = env.step(ON)
+    assert truncated and info["low_confidence"] is low and info["success"] is not low
+
+
 @pytest.mark.parametrize("mode", [AutoresetMode.NEXT_STEP, AutoresetMode.SAME_STEP])
 @pytest.mark.parametrize("least", [0.0, 0.85])
 def test_a_batch_says_what_single_environments_say(mode, least):

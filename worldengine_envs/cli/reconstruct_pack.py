@@ -81,6 +81,8 @@ def reconstruct_pack(
         problem = "is no street of the city" if foreign else "no scenarios were named"
         remedy = "For recorded logs there are `worldengine reconstruct` and `worldengine packs add-scene`"
         raise DataError(problem, scenario=foreign[0] if foreign else None, field="ID", remedy=remedy)
+    if not settings.test_every:
+        raise DataError("nothing is held out to judge by", field="test_every", remedy="Use 2 or more")
     data: dict[str, bytes] = {}
     for scenario_id in scenarios:
         scenario, folder = opened.load(scenario_id), work / scenario_id

@@ -204,7 +204,7 @@ class WorldBatch:
             return
         cameras, d = self.cameras, self.decisions
         low = cameras.confidence[worlds] < cameras.settings.min_confidence
-        cameras.low[worlds] = low & ~d.terminated[worlds]
+        cameras.low[worlds] = low & ~d.terminated[worlds] & ~d.truncated[worlds]  # who is at the horizon ends by that
         d.truncated[worlds] |= cameras.low[worlds]
 
     @property
