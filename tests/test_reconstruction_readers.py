@@ -404,3 +404,14 @@ class TestSweeps:
 
 def test_yaw_turns_from_x_to_y():
     assert np.allclose(yaw_pose(np.pi / 2, np.zeros(3)) @ (1.0, 0.0, 0.0, 1.0), (0.0, 1.0, 0.0, 1.0))
+
+
+@pytest.mark.parametrize("name", ["../secret.png", "/etc/hostname", "a/../../b.png"])
+def test_a_log_names_files_in_its_own_folder_only(tmp_path, name):
+    eye = np.eye(4).tolist()
+    camera = {"height": 8, "width": 8, "intrinsics": [8, 8, 4, 4], "camera_to_ego": eye}
+    frame = {"time_us": 0, "ego_to_world": eye, "images": {"front": name}}
+    content = {"format": "worldengine-camera-log", "version": 1, "cameras": {"front": camera}, "frames": [frame]}
+    (tmp_path / "log.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="out of its folder"):
+        read_camera_log("city", [tmp_path])

@@ -118,7 +118,8 @@ class Corrections:
         self._ask("exposures", [low, high])
         look = self.log.traversals.index(self.log.views[view].traversal)
         same = torch.from_numpy(self.train)[self._of_look == look]
-        delta = (1.0 - share) * table[low] + share * table[high] - table[same.to(self.device)].mean(0)
+        mean = table[same.to(self.device)].mean(0) if len(same) else 0.0  # a drive may have held-out images only
+        delta = (1.0 - share) * table[low] + share * table[high] - mean
         turned = torch.eye(3, device=self.device) + delta[:, :3]
         return torch.addmm(delta[:, 3], rgb.reshape(-1, 3), turned.T).reshape(rgb.shape)
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import ActorTrack, Camera, CameraLog, Sweep, View
-from worldengine_envs.reconstruction.readers.files import MALFORMED, label, matrix, numbers, read_array, read_json, yaw_pose
+from worldengine_envs.reconstruction.readers.files import MALFORMED, beside, label, matrix, numbers, read_array, read_json, yaw_pose
 from worldengine_envs.scenario.types import AgentType
 
 FORMAT, VERSION, NAME = "worldengine-camera-log", 1, "log.json"
@@ -64,9 +64,9 @@ def _log_of(data: dict, path: Path, origin: np.ndarray | None) -> tuple[CameraLo
         pose[:3, 3] += own - origin
         for c, camera in enumerate(cameras):
             if camera.name in frame["images"]:
-                views.append(View(c, _time_us(frame), pose @ mounts[c], path.parent / frame["images"][camera.name], traversal))
+                views.append(View(c, _time_us(frame), pose @ mounts[c], beside(path, frame["images"][camera.name]), traversal))
         if lidar is not None and "lidar" in frame:
-            read = partial(_read_sweep, path.parent / frame["lidar"])
+            read = partial(_read_sweep, beside(path, frame["lidar"]))
             sweeps.append(Sweep(_time_us(frame), pose @ lidar, read, traversal))
     actors = _actors(data, path, own - origin, traversal)
     views.sort(key=lambda view: (view.time_us, view.camera))

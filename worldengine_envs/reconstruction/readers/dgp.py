@@ -19,7 +19,7 @@ import numpy as np
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import ActorTrack, Camera, CameraLog, Sweep, View
-from worldengine_envs.reconstruction.readers.files import MALFORMED, pose_of, read_array, read_json
+from worldengine_envs.reconstruction.readers.files import MALFORMED, beside, pose_of, read_array, read_json
 from worldengine_envs.reconstruction.readers.kitti import HALF_PIXEL
 from worldengine_envs.scenario.types import AgentType
 
@@ -55,11 +55,11 @@ def read_dgp(source: Path, origin: np.ndarray | None = None) -> tuple[CameraLog,
 
 def _log_of(scene: dict, path: Path, origin: np.ndarray | None) -> tuple[CameraLog, np.ndarray]:
     data = {entry["key"]: entry for entry in scene["data"]}
-    classes = _classes(scene, path.parent)
+    classes = _classes(scene, path)
     cameras: dict[tuple, Camera] = {}
     views, sweeps, problems, boxes = [], [], [], {}
     for sample in scene["samples"]:
-        calibration = path.parent / "calibration" / f"{sample['calibration_key']}.json"
+        calibration = beside(path, f"calibration/{sample['calibration_key']}.json")
         lenses, time_us = _lenses(calibration), _time_us(sample["id"]["timestamp"])
         entries = sorted((data[key] for key in sample["datum_keys"]), key=lambda entry: "point_cloud" not in entry["datum"])
         for entry in entries:
@@ -72,11 +72,11 @@ def _log_of(scene: dict, path: Path, origin: np.ndarray | None) -> tuple[CameraL
                 size = int(datum["height"]), int(datum["width"])
                 key = (name, size, *lenses[name])
                 cameras.setdefault(key, _camera(key, cameras, problems))
-                views.append(View(list(cameras).index(key), time_us, pose, path.parent / datum["filename"]))
+                views.append(View(list(cameras).index(key), time_us, pose, beside(path, datum["filename"])))
             elif kind == "point_cloud":
-                sweeps.append(Sweep(time_us, pose, partial(_read_cloud, path.parent / datum["filename"])))
+                sweeps.append(Sweep(time_us, pose, partial(_read_cloud, beside(path, datum["filename"]))))
                 if BOXES in datum["annotations"]:
-                    _add_boxes(boxes, path.parent / datum["annotations"][BOXES], time_us, pose, classes)
+                    _add_boxes(boxes, beside(path, datum["annotations"][BOXES]), time_us, pose, classes)
     views.sort(key=lambda view: (view.time_us, view.camera))
     sweeps.sort(key=lambda sweep: sweep.time_us)
     name = scene.get("name") or path.parent.resolve().name
@@ -102,12 +102,12 @@ def _camera(key: tuple, cameras: dict[tuple, Camera], problems: list[str]) -> Ca
     return Camera(f"{name}-{before + 1}" if before else name, height, width, intrinsics, np.zeros(5))
 
 
-def _classes(scene: dict, folder: Path) -> dict[int, AgentType]:
+def _classes(scene: dict, path: Path) -> dict[int, AgentType]:
     """Returns what the numbers of the ontology for boxes stand for; other classes are left in the background."""
     key = scene.get("ontologies", {}).get(BOXES)
     if key is None:
         return {}
-    items = read_json(folder / "ontology" / f"{key}.json")["items"]
+    items = read_json(beside(path, f"ontology/{key}.json"))["items"]
     return {int(item["id"]): TYPES[item["name"].lower()] for item in items if item["name"].lower() in TYPES}
 
 

@@ -42,6 +42,17 @@ def read_text(path: Path) -> str:
         raise DataError(f"cannot be read ({error})", file=path) from None
 
 
+def beside(path: Path, name: str) -> Path:
+    """Returns the file that ``path`` names, which lies in the same folder or below it (a link may lead elsewhere).
+
+    Raises:
+        DataError: It lies elsewhere.
+    """
+    if Path(name).is_absolute() or ".." in Path(name).parts:
+        raise DataError(f"names {name[:80]!r}, out of its folder", file=path, remedy="Put the file or a link beside the log")
+    return path.parent / name
+
+
 def read_poses(path: Path) -> np.ndarray:
     """Returns (rows, 4, 4) float64 poses written as the 12 numbers of a 3x4 matrix in each row.
 

@@ -97,8 +97,8 @@ def _camera_row(cameras: dict[tuple, Camera], name: str, matrix3: np.ndarray) ->
 def _beside(path: Path, name: str, sensor: str) -> Path:
     """Returns where a file lies: beside the pickle, or in nuScenes' folders below or above it."""
     short = Path(name).name
-    places = [path.parent / name, path.parent / short, *(p / "samples" / sensor / short for p in (path.parent, path.parent.parent))]
-    return next((place for place in places if place.is_file()), places[1])
+    places = [path.parent / short, *(p / "samples" / sensor / short for p in (path.parent, path.parent.parent))]
+    return next((place for place in places if place.is_file()), places[0])
 
 
 def _boxes(sample: dict, lidar: np.ndarray, kinds: dict, path: Path) -> list[tuple]:
