@@ -4,7 +4,7 @@
 
 The camera log of a city street (three cameras of 320x180, LiDAR) is repeated, 200 m farther on and later each time. Each length
 is a process of its own that finds its points and learns for some iterations with the default settings, but for fewer Gaussians
-and a smaller cache, so that both are full; it prints the most memory that it held. The cap is that of ``memory_cap_mb``.
+and a smaller cache; it prints the most memory that it held. The cap is that of ``memory_cap_mb``.
 """
 
 from __future__ import annotations
