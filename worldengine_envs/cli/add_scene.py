@@ -10,7 +10,10 @@ import numpy as np
 import tyro
 
 from worldengine_envs.errors import DataError
+from worldengine_envs.scenario.pack_scenes import windows_of
 
+SCENE = "scene"  # folder of the scene in what `worldengine reconstruct` writes
+OWN = "own"  # dataset of logs that do not name one
 FARTHEST_M = 30.0  # between the logged ego's path and the cameras that a scene was made from
 
 
@@ -39,15 +42,18 @@ def add_scene(
     from worldengine_envs.rendering.quantised import encode_scene
     from worldengine_envs.rendering.scene_folder import load_scene
     from worldengine_envs.scenario.pack import Pack
-    from worldengine_envs.scenario.pack_scenes import add_scenes, windows_of
+    from worldengine_envs.scenario.pack_scenes import add_scenes
 
     opened, data, scene_of, kinds = Pack.open(pack), {}, {}, set()
     for pair in scenes:
         scenario_id, _, folder = pair.partition("=")
         if not folder:
             raise DataError(f"{pair!r} is not ID=FOLDER", field="scenes", remedy="Write it as cut_in_003=out/scene")
+        if (Path(folder) / SCENE).is_dir():
+            raise DataError("is a reconstruction, not a scene", file=folder, remedy=f"Give {Path(folder) / SCENE}")
         scene = shifted(load_scene(folder), np.array(shift))
         scenario = opened.load(scenario_id)
+        check_street(scene, opened, scenario_id)
         check_place(scene, scenario)
         tracks = set(scenario.tracks.tokens)
         known = sum(token in tracks for token in scene.actors)
@@ -89,6 +95,19 @@ def shifted(scene, shift: np.ndarray):
         poses[rows, :, 3] -= poses[rows, :, :3] @ shift
         witnesses = replace(witnesses, to_camera=poses)
     return replace(scene, nodes=nodes, witnesses=witnesses)
+
+
+def check_street(scene, pack, scenario_id: str) -> None:
+    """Raises DataError where a scene says that it is another street: another scenario of the pack, or none of the city's."""
+    from worldengine_envs.scenario.recipes import SCENE_MAKERS
+
+    others = {entry.id for entry in pack.entries} - set(windows_of(pack, scenario_id))
+    if scene.name in others:
+        remedy = f"Give it to that: {scene.name}=FOLDER"
+        raise DataError(f"it is a scene of {scene.name}", scenario=scenario_id, field="scene", remedy=remedy)
+    dataset, mine = (scene.quality or {}).get("dataset", OWN), pack.entry(scenario_id).origin.dataset
+    if mine in SCENE_MAKERS and dataset not in (mine, OWN):
+        raise DataError(f"it was made from {dataset}, the scenario from {mine}", scenario=scenario_id, field="scene")
 
 
 def check_place(scene, scenario) -> None:

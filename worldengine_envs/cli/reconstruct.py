@@ -14,6 +14,7 @@ import tyro
 from worldengine_envs.reconstruction.settings import ReconstructionSettings
 
 STOPPED = 128  # plus the number of the signal
+LINES = 20  # of progress, where there is no terminal to move a bar on
 
 
 def main(
@@ -37,8 +38,10 @@ def main(
     from worldengine_envs.reconstruction.opencv import require_extra
 
     require_extra()
+    from worldengine_envs.reconstruction.checkpoint import has_checkpoint
     from worldengine_envs.reconstruction.job import reconstruct
     from worldengine_envs.reconstruction.readers.registry import read_camera_log
+    from worldengine_envs.reconstruction.trainer import CHECKPOINT
 
     log = read_camera_log(format, source)
     print(f"{log.name}: {len(log.views)} images, {len(log.sweeps)} LiDAR sweeps, {len(log.actors)} actors", flush=True)
@@ -50,17 +53,22 @@ def main(
         except BaseException:
             if not stopped:
                 raise
-            print(f"stopped; what was learned is kept in {out}: the same command with --resume goes on", file=sys.stderr)
+            kept = f"what was learned is kept in {out}: the same command with --resume goes on"
+            print(f"stopped; {kept if has_checkpoint(out / CHECKPOINT) else 'nothing was learned yet'}", file=sys.stderr)
             return STOPPED + stopped[0]
-    _tell(folder, out)
+    _tell(folder, out, log.problems)
     return 0
 
 
-def _tell(folder: Path, out: Path) -> None:
+def _tell(folder: Path, out: Path, told: tuple[str, ...]) -> None:
+    """Prints what came out, and the problems that came up since those that were ``told``."""
     from worldengine_envs.reconstruction.job import PAGE, QUALITY
     from worldengine_envs.scenario.pack_read import parse_json
 
     quality = parse_json((out / QUALITY).read_bytes(), out / QUALITY)
+    for problem in quality["problems"]:
+        if problem not in told:
+            print(f"note: {problem}", file=sys.stderr)
     words = [f"{quality['gaussians']} Gaussians", f"{quality['seconds'] / 60.0:.1f} min", f"{quality['peak_memory_mb']} MB at most"]
     if quality["psnr"] is not None:
         words.insert(0, f"held-out views: PSNR {quality['psnr']:.2f} dB, SSIM {quality['ssim']:.3f}")
@@ -71,7 +79,7 @@ def _tell(folder: Path, out: Path) -> None:
 
 @contextlib.contextmanager
 def progress_bar(iterations: int, name: str = "") -> Iterator[tuple]:
-    """Gives a function for ``reconstruct`` that moves a bar, and the list of signals that came.
+    """Gives a function for ``reconstruct`` that moves a bar, and the list of signals that came; a file gets lines instead.
 
     A signal is obeyed after the iteration that is under way, so that what is kept is whole; before the first and after the last
     iteration, and when it comes a second time, at once.
@@ -90,7 +98,10 @@ def progress_bar(iterations: int, name: str = "") -> Iterator[tuple]:
 
     def progress(iteration: int, psnr: float, gaussians: int) -> None:
         nonlocal learning
-        bar.update(task, completed=iteration, description=f"PSNR {psnr:5.2f} dB, {gaussians} Gaussians")
+        told = f"PSNR {psnr:5.2f} dB, {gaussians} Gaussians"
+        bar.update(task, completed=iteration, description=told)
+        if not bar.console.is_terminal and (iteration == 1 or iteration % max(iterations // LINES, 1) == 0):
+            print(f"{prefix}{iteration}/{iterations}: {told}", file=sys.stderr, flush=True)
         if stopped:
             raise KeyboardInterrupt
         learning = iteration < iterations

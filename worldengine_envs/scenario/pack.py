@@ -85,7 +85,7 @@ class Pack:
         """Returns what the manifest tells of one scenario; raises DataError for an unknown id."""
         entry = self._rows.get(scenario_id)
         if entry is None:
-            remedy = f"`worldengine packs info {self.name}` lists what is there"
+            remedy = f"worldengine_envs.scenarios(pack={self.name!r}) lists its ids"
             raise DataError(
                 f"pack {self.name!r} has no scenario {str(scenario_id)[:128]!r}", file=self.folder / MANIFEST, remedy=remedy
             )

@@ -60,6 +60,9 @@ def _log_of(data: dict, path: Path, origin: np.ndarray | None) -> tuple[CameraLo
     lidar = data.get("lidar") and matrix(data["lidar"]["lidar_to_ego"], (4, 4), path, "lidar.lidar_to_ego")
     views, sweeps = [], []
     for n, frame in enumerate(data["frames"]):
+        missing = [name for name in ("time_us", "ego_to_world", "images") if name not in frame]
+        if missing:
+            raise DataError(f"has no {missing[0]!r}", file=path, field=f"frames.{n}")
         pose = matrix(frame["ego_to_world"], (4, 4), path, f"frames.{n}.ego_to_world")
         pose[:3, 3] += own - origin
         for c, camera in enumerate(cameras):
