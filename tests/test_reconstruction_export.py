@@ -116,6 +116,13 @@ def test_scenes_of_packs(tmp_path, capsys, learned):
     for wrong, message in (("a_015", "is not ID=FOLDER"), (f"nobody={scene}", "no scenario 'nobody'"), ("a_015=x", "no such file")):
         assert main(["packs", "add-scene", str(pack), wrong, "--out", str(tmp_path / "r")]) == 1
         assert message in capsys.readouterr().err and not (tmp_path / "r").exists()
+    of_another = save_scene(replace(random_scene(), name="b_015"), tmp_path / "b")
+    assert main(["packs", "add-scene", str(pack), f"a_015={of_another}", "--out", str(tmp_path / "r")]) == 1
+    assert "it is a scene of b_015" in capsys.readouterr().err
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "scene").symlink_to(scene)
+    assert main(["packs", "add-scene", str(pack), f"a_015={tmp_path / 'run'}", "--out", str(tmp_path / "r")]) == 1
+    assert f"Give {tmp_path / 'run' / 'scene'}" in capsys.readouterr().err
 
 
 def test_scenes_of_other_places_are_refused(learned):

@@ -10,12 +10,21 @@ import pytest
 from rendering_scenes import look, random_gaussians
 
 from worldengine_envs.rendering import confidence
-from worldengine_envs.rendering.confidence import Cells, Judge, Shot, judge_frames, witnesses_of
+from worldengine_envs.rendering.confidence import (
+    HALF_ERROR,
+    IMAGES,
+    Cells,
+    Judge,
+    Shot,
+    contrast,
+    frame_confidence,
+    judge_frames,
+    witnesses_of,
+)
 from worldengine_envs.rendering.frames import Frames, RenderSettings
 from worldengine_envs.rendering.renderer import make_renderer
 from worldengine_envs.rendering.scene import GaussianScene, Node
 from worldengine_envs.rendering.witnesses import (
-    OUTPUTS,
     UNKNOWN,
     WORLD,
     Sight,
@@ -187,10 +196,33 @@ def test_a_drawn_scene_trusts_the_views_it_leaves_as_witnesses():
         width=W,
     )
     actors, judge = np.full(8, UNKNOWN, np.int32), Judge(witnesses)
-    strange = judge_frames(frames, renderer.render(frames, OUTPUTS), [judge], [actors])
+    strange = judge_frames(frames, renderer.render(frames, IMAGES), [judge], [actors])
     actors[7] = 0
-    known = judge_frames(frames, renderer.render(frames, OUTPUTS), [judge], [actors])
+    known = judge_frames(frames, renderer.render(frames, IMAGES), [judge], [actors])
     assert known.dtype == np.float32 and known[0] == 1.0 and strange[0] < 1.0
     longer = Frames(*frames[:2], np.array([[1.0] * 3, [1.2, 1.0, 1.0]]), *frames[3:])
-    assert 0.9 < judge_frames(longer, renderer.render(longer, OUTPUTS), [judge], [actors])[0] <= 1.0
-    assert judge_frames(frames, renderer.render(frames, OUTPUTS), [None], [actors]).tolist() == [0.0]
+    assert 0.9 < judge_frames(longer, renderer.render(longer, IMAGES), [judge], [actors])[0] <= 1.0
+    assert judge_frames(frames, renderer.render(frames, IMAGES), [None], [actors]).tolist() == [0.0]
+
+
+def test_contrast_is_the_variance_of_what_is_around():
+    rng = np.random.default_rng(4)
+    image = rng.integers(0, 256, (20, 31, 3), np.uint8)
+    image[:, 16:] = 90
+    found = contrast(image, 4)
+    assert found.shape == (5, 8)
+    gray = image.mean(axis=2) / 255.0
+    cells = [[gray[r : r + 4, c : c + 4].var() for c in range(0, 12, 4)] for r in range(4, 16, 4)]
+    assert found[2, 1] == pytest.approx(np.mean(cells), rel=1e-5)
+    assert found[2, 6] == pytest.approx(0.0, abs=1e-9)
+
+
+def test_doubts_count_where_something_can_look_wrong():
+    sure, variance = np.ones((4, 5)), np.full((4, 5), HALF_ERROR**2)
+    assert frame_confidence(sure, variance) == 1.0
+    assert frame_confidence(0.0 * sure, variance) == 0.0
+    unseen = sure.copy()
+    unseen[:1] = 0.0
+    assert frame_confidence(unseen, variance) == pytest.approx(0.75)
+    assert frame_confidence(0.5 * sure, 2.0 * variance) == pytest.approx(0.5)
+    assert frame_confidence(0.5 * sure, 0.0 * variance) == 1.0

@@ -53,7 +53,7 @@ def add_scene(
             raise DataError("is a reconstruction, not a scene", file=folder, remedy=f"Give {Path(folder) / SCENE}")
         scene = shifted(load_scene(folder), np.array(shift))
         scenario = opened.load(scenario_id)
-        check_street(scene, opened, scenario_id)
+        check_street(scene, opened, scenario)
         check_place(scene, scenario)
         tracks = set(scenario.tracks.tokens)
         known = sum(token in tracks for token in scene.actors)
@@ -97,17 +97,17 @@ def shifted(scene, shift: np.ndarray):
     return replace(scene, nodes=nodes, witnesses=witnesses)
 
 
-def check_street(scene, pack, scenario_id: str) -> None:
+def check_street(scene, pack, scenario) -> None:
     """Raises DataError where a scene says that it is another street: another scenario of the pack, or none of the city's."""
     from worldengine_envs.scenario.recipes import SCENE_MAKERS
 
-    others = {entry.id for entry in pack.entries} - set(windows_of(pack, scenario_id))
+    others = {entry.id for entry in pack.entries} - set(windows_of(pack, scenario.id))
     if scene.name in others:
         remedy = f"Give it to that: {scene.name}=FOLDER"
-        raise DataError(f"it is a scene of {scene.name}", scenario=scenario_id, field="scene", remedy=remedy)
-    dataset, mine = (scene.quality or {}).get("dataset", OWN), pack.entry(scenario_id).origin.dataset
+        raise DataError(f"it is a scene of {scene.name}", scenario=scenario.id, field="scene", remedy=remedy)
+    dataset, mine = scene.quality.get("dataset", OWN), scenario.origin.dataset
     if mine in SCENE_MAKERS and dataset not in (mine, OWN):
-        raise DataError(f"it was made from {dataset}, the scenario from {mine}", scenario=scenario_id, field="scene")
+        raise DataError(f"it was made from {dataset}, the scenario from {mine}", scenario=scenario.id, field="scene")
 
 
 def check_place(scene, scenario) -> None:

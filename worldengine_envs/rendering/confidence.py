@@ -3,7 +3,9 @@
 Each of about a thousand points of a frame is moved into every witness (see ``witnesses``), actors' points with the actor. A witness
 that sees the same surface there gives credit, which falls with the angle between the two lines of sight and with how much nearer
 the frame looks than the witness did. The best credit counts in full; each further witness takes a little of the remaining doubt
-away. A frame's confidence is the mean of its points'. The frame of a witness has confidence 1.
+away. What is doubted of a wall without texture cannot look wrong, what is doubted of an edge can: a frame's confidence falls with
+the mean of its points' doubts, each times the contrast around it, and is nought for what nobody saw. The frame of a witness has
+confidence 1.
 """
 
 from __future__ import annotations
@@ -41,6 +43,8 @@ SURVEYED = 40  # points by which they are chosen
 ANYONE = -3  # in place of an actor
 ENOUGH = 0.999  # credit with which no other view is asked
 CLOSER = 0.5  # power of the ratio of distances by which credit falls where a frame looks from nearer than the witness
+HALF_ERROR = 0.05  # root mean square error, in colours of [0, 1], that is expected of a frame with confidence 0.5
+IMAGES = ("rgb", *OUTPUTS)  # of a frame that is judged
 TOLERANCE, LEAST_TOLERANCE = 0.05, 1e-3  # of inverse depths: share, and [1/m]; full credit within, none from twice as much on
 
 
@@ -221,21 +225,51 @@ def boxes_of_frame(frames: Frames, f: int, actors: np.ndarray) -> dict[int, np.n
     return boxes
 
 
+def contrast(rgb: np.ndarray, step: int) -> np.ndarray:
+    """Returns (h, w) float64 the variance of brightness in [0, 1] around each cell of an image: the mean of 3 x 3 cells' own.
+
+    Args:
+        rgb: (H, W, 3) uint8.
+        step: Side of a cell [px].
+    """
+    gray = rgb.mean(axis=2, dtype=np.float32) / 255.0
+    rest = [(0, -side % step) for side in gray.shape]
+    gray = np.pad(gray, rest, mode="edge")
+    rows, columns = gray.shape[0] // step, gray.shape[1] // step
+    own = np.pad(gray.reshape(rows, step, columns, step).var(axis=(1, 3), dtype=np.float64), 1, mode="edge")
+    return sum(own[i : i + rows, j : j + columns] for i in range(3) for j in range(3)) / 9.0
+
+
+def frame_confidence(points: np.ndarray, variance: np.ndarray) -> float:
+    """Returns the confidence of a frame in [0, 1]: the share of it that was seen, over 1 + (expected error / HALF_ERROR)^2.
+
+    Args:
+        points: (h, w) confidence of its cells.
+        variance: (h, w) their ``contrast``; where a surface is doubted, the expected squared error is the doubt times this.
+    """
+    seen = points > 0.0
+    squared_error = np.where(seen, (1.0 - points) * variance, 0.0).mean()
+    return float(seen.mean() / (1.0 + squared_error / HALF_ERROR**2))
+
+
 def judge_frames(frames: Frames, images, judges: Sequence[Judge | None], actors: Sequence[np.ndarray]) -> np.ndarray:
     """Returns (F,) float32 the confidence of frames, 0 where nobody can judge.
 
     Args:
-        frames, images, actors: As in ``cells_of_frames``.
+        frames, actors: As in ``cells_of_frames``.
+        images: ``Images`` with ``IMAGES``, wherever they are.
         judges: Of the scene that each frame shows.
     """
     confidence = np.zeros(len(frames), np.float32)
     cells, threads = cells_of_frames(frames, images, actors), num_threads()
+    rgb, (_, _, step) = _on_host(images.rgb), cells_of(frames.height, frames.width)
 
     def judge_some(t: int) -> None:
         for f in range(t, len(frames), threads):
             if judges[f] is not None:
                 boxes = boxes_of_frame(frames, f, actors[f])
-                confidence[f] = judges[f].judge(cells[f], frames.world_to_camera[f], boxes).mean(dtype=np.float64)
+                points = judges[f].judge(cells[f], frames.world_to_camera[f], boxes)
+                confidence[f] = frame_confidence(points, contrast(rgb[f], step))
 
     over(min(threads, len(frames)), judge_some)
     return confidence
