@@ -1,7 +1,7 @@
 """How true reconstructed city streets are, judged by the ray caster that made their camera logs.
 
     python benchmarks/reconstruction_city.py [--scenarios lane_follow_000 turn_024] [--work runs/reconstruction_city]
-        [--cameras surround8] [--every 1] [--set iterations=6000 ...] [--json benchmarks/results/reconstruction_city.json]
+        [--cameras surround8] [--every 1] [--set iterations=2000 ...] [--json benchmarks/results/reconstruction_city.json]
 
 For each starter scenario: its camera log (320x180, LiDAR, 10 images a second of each camera, exact poses and boxes), a
 reconstruction in which every eighth time is held out, and its judgement. Steps that are done in ``--work`` are not done again;

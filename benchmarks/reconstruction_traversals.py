@@ -1,7 +1,7 @@
 """What a second drive past a city street is worth: two traversals, one at dusk, reconstructed together and each alone.
 
     python benchmarks/reconstruction_traversals.py [--scenario lane_follow_000] [--work runs/reconstruction_traversals]
-        [--set iterations=6000 ...] [--json benchmarks/results/reconstruction_traversals.json]
+        [--set iterations=2000 ...] [--json benchmarks/results/reconstruction_traversals.json]
 
 The first drive is the scenario's logged one, by day, with one half of its traffic. The second goes the other way on the opposite
 lane, at dusk, with the other half. Both have three cameras that look ahead (320x180) and a LiDAR. The third path lies between the

@@ -92,7 +92,7 @@ class ReconstructionSettings:
     scale: float = 1.0  # of the images' sides
     test_every: int = 8  # every so-many-th time is held out to measure by; 0 = none
     test_first: int | None = None  # index of the first; None = half of test_every
-    iterations: int = 6000
+    iterations: int = 4000
     max_gaussians: int = 150_000  # hard cap
     sh_degree: int = 2
     sh_every: int = 1000  # iterations from one degree to the next
