@@ -1,6 +1,7 @@
 """Makes docs/images/reconstruction.jpg: a reconstructed street of the city beside the ray caster's truth.
 
-python benchmarks/reconstruction_city.py --scenarios lane_follow_000 --every 2 --set iterations=2000 densification.first=300 sh_every=400
+python benchmarks/reconstruction_city.py --scenarios lane_follow_000 --every 2 \\
+    --set iterations=2000 densification.first=300 sh_every=400
 python docs/reconstruction_views.py runs/reconstruction_city
 """
 
