@@ -91,8 +91,9 @@ def measure(scenario: Scenario, work: Path, changes: list[str], every: int) -> d
     for name, looks in {"day": ("day",), "dusk": ("dusk",), "both": LOOKS}.items():
         out = work / f"out_{name}"
         if not (out / "scene").exists():
-            log = read_camera_log("city", [work / look for look in looks])
-            reconstruct(log, out, settings_of(changes), resume=out.exists())
+            log, settings = read_camera_log("city", [work / look for look in looks]), settings_of(changes)
+            settings = replace(settings, iterations=len(looks) * settings.iterations)  # each image is seen as often
+            reconstruct(log, out, settings, resume=out.exists())
         scenes[name] = load_scene(out / "scene")
     third, found = drive(scenario, 0.5 * lane, False, None), {}
     for look in LOOKS:
