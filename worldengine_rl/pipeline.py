@@ -102,7 +102,7 @@ class Run:
         self.packs = PackSet(self.settings.pack)
         self.factory = WorldFactory(self.packs, self.settings.worlds)
         with self._timed("read scenarios"), self._progress("scenarios", len(scenarios)) as advance:
-            good = self.factory.prepare(scenarios, advance, with_scenes=self.settings.cameras is not None)
+            good = self.factory.prepare(scenarios, advance)
         self.console.print(f"{len(good)} scenarios {purpose} in {self.packs.name}")
         for name, why in self.factory.errors.items():
             self.console.print(f"[yellow]left out:[/] {name}: {why}")

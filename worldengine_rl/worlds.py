@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from gymnasium.vector import AutoresetMode
 
-from worldengine_envs.envs.scene_cache import cache_folder
-from worldengine_envs.envs.scenes import scene_of
 from worldengine_envs.envs.selection import open_pack
 from worldengine_envs.envs.vector_env import DrivingVectorEnv
 from worldengine_envs.errors import DataError
-from worldengine_envs.simulation.threads import num_threads
 
 Act = Callable[[dict, DrivingVectorEnv], np.ndarray]  # observations, worlds -> actions of all worlds
 
@@ -123,41 +119,21 @@ class WorldFactory:
         self._first = self._first or envs  # all over these packs share what is compiled
         return envs
 
-    def prepare(
-        self, scenarios: Sequence[str], on_scenario: Callable[[], None] = lambda: None, with_scenes: bool = False
-    ) -> list[str]:
-        """Reads and compiles scenarios; returns those that can be driven, and keeps why the others cannot in ``errors``.
-
-        With scenes, other threads make those that the cache on disk lacks, while this one reads on.
-        """
+    def prepare(self, scenarios: Sequence[str], on_scenario: Callable[[], None] = lambda: None) -> list[str]:
+        """Reads and compiles scenarios; returns those that can be driven, and keeps why the others cannot in ``errors``."""
         first = self._first or self.make(1)
-        with_scenes = with_scenes and cache_folder() is not None
-
-        def make_scene(name: str) -> None:
-            scene_of(self.packs, first.batch.scenario(name), self.settings.scene_detail)
-
-        good, making = [], []
-        with ThreadPoolExecutor(num_threads(), thread_name_prefix="scenes") as pool:
-            for name in self._prepare(first, scenarios, on_scenario):
-                good.append(name)
-                if with_scenes:
-                    making.append(pool.submit(make_scene, name))
-        for made in making:
-            made.result()  # an error is told here
-        return good
-
-    def _prepare(self, first: DrivingVectorEnv, scenarios: Sequence[str], on_scenario: Callable[[], None]) -> Iterator[str]:
+        good = []
         for name in scenarios:
             if name not in self.errors and name in first.left_out:
                 self.errors[name] = first.left_out[name]
             if name not in self.errors:
                 try:
                     first.batch.load([name])
+                    good.append(name)
                 except DataError as error:
                     self.errors[name] = str(error)
-                else:
-                    yield name
             on_scenario()
+        return good
 
 
 def drive(envs: DrivingVectorEnv, act: Act, scenarios: Sequence[str], seed: int = 0, on_step: Callable | None = None) -> list[dict]:
