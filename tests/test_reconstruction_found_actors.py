@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from worldengine_envs.reconstruction.alignment import Drive, align, standing
 from worldengine_envs.reconstruction.camera_log import Camera, CameraLog, Sweep, View
-from worldengine_envs.reconstruction.clusters import above_ground, find_clusters, rectangle
-from worldengine_envs.reconstruction.feature_tracks import FeatureTracks
-from worldengine_envs.reconstruction.found_actors import expected, find_actors, velocity_of, with_found_actors
-from worldengine_envs.reconstruction.pictures import inverse_pose
-from worldengine_envs.reconstruction.rigid_motion import Motion, Sightings, reprojection, solve
+from worldengine_envs.reconstruction.finding.alignment import Drive, align, standing
+from worldengine_envs.reconstruction.finding.clusters import above_ground, find_clusters, rectangle
+from worldengine_envs.reconstruction.finding.feature_tracks import FeatureTracks
+from worldengine_envs.reconstruction.finding.found_actors import expected, find_actors, velocity_of, with_found_actors
+from worldengine_envs.reconstruction.finding.rigid_motion import Motion, Sightings, reprojection, solve
 from worldengine_envs.reconstruction.split import Split
+from worldengine_envs.rendering.cameras import rigid_inverse
 
 STEPS, STEP_US, EVERY = 17, 100_000, 4  # of the drive; a sweep comes with every fourth image
 LENS = np.array([300.0, 300.0, 320.0, 120.0])
@@ -60,7 +60,7 @@ class Street:
         return CameraLog("street", "test", "none", cameras, views, tuple(sweeps))
 
     def seen_from(self, xyz: np.ndarray, k: int) -> np.ndarray:
-        back = inverse_pose(self.poses[k])
+        back = rigid_inverse(self.poses[k])
         return (xyz @ back[:3, :3].T + back[:3, 3]).astype(np.float32)
 
     def drive(self, log: CameraLog) -> Drive:
@@ -85,7 +85,7 @@ class Street:
             heads.append((np.full(len(rows), s), rows))
             features += len(rows)
         columns = [np.concatenate(column) for column in zip(*parts, strict=True)]
-        cameras = np.stack([inverse_pose(view.camera_to_world)[:3] for view in log.views])
+        cameras = np.stack([rigid_inverse(view.camera_to_world)[:3] for view in log.views])
         seen = Sightings(*columns[1:], cameras, np.tile(LENS, (STEPS, 1)))
         tracks = FeatureTracks(*(np.concatenate(column) for column in zip(*heads, strict=True)), columns[0], seen)
         return Drive(np.arange(STEPS), np.arange(STEPS) * float(STEP_US), tracks, points, clusters)
@@ -141,7 +141,7 @@ def test_reprojection_of_what_stands_is_nothing_and_the_derivatives_are_right():
     motion = Motion(np.tile(np.eye(4), (steps, 1, 1)), rng.normal(0, 5, (steps, 3)))
     error, good = reprojection(motion, seen)
     assert good.all() and np.abs(error).max() < 1e-9
-    from worldengine_envs.reconstruction.rigid_motion import _project
+    from worldengine_envs.reconstruction.finding.rigid_motion import _project
 
     motion = motion.moved(0.05 * rng.normal(size=(steps, 6)))
     error, _, slope, at, back = _project(motion, seen)
@@ -191,7 +191,7 @@ def test_errors_of_poses_are_found_and_held_out_times_follow_their_neighbours(st
     corrected, moved = align(log, drive, everything(log, (held,)), "log")
     assert len(corrected.problems) == 1 and "did not fit" in corrected.problems[0]
     for k in range(STEPS):
-        off = inverse_pose(street.poses[k]) @ corrected.views[k].camera_to_world
+        off = rigid_inverse(street.poses[k]) @ corrected.views[k].camera_to_world
         assert np.linalg.norm(off[:3, 3]) < 0.06, k
         assert np.degrees(np.linalg.norm(Rotation.from_matrix(off[:3, :3]).as_rotvec())) < 0.2, k
     cluster = moved.on_actors()[1]

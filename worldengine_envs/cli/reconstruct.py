@@ -50,7 +50,7 @@ def main(
     with progress_bar(settings.iterations) as (progress, stopped):
         try:
             folder = reconstruct(log, out, settings, resume=resume, progress=progress)
-        except BaseException:
+        except (KeyboardInterrupt, SystemError):  # the latter where the signal came inside a compiled function
             if not stopped:
                 raise
             kept = f"what was learned is kept in {out}: the same command with --resume goes on"

@@ -136,7 +136,7 @@ def _reconstruct(scenario: Scenario, folder: Path, log: RecordedSettings, settin
     with progress_bar(settings.iterations, scenario.id) as (progress, stopped):
         try:
             reconstruct(recorded, folder / "run", settings, resume=(folder / "run").exists(), progress=progress)
-        except BaseException:
+        except (KeyboardInterrupt, SystemError):  # the latter where the signal came inside a compiled function
             if not stopped:
                 raise
             return stopped[0]

@@ -9,7 +9,8 @@ import numpy as np
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import CameraLog, View
 from worldengine_envs.reconstruction.opencv import opencv
-from worldengine_envs.reconstruction.pictures import inverse_pose, read_rgb
+from worldengine_envs.reconstruction.pictures import read_rgb
+from worldengine_envs.rendering.cameras import rigid_inverse
 from worldengine_envs.rendering.lenses import undistort
 
 PAIRS = 6  # of images, for each camera
@@ -55,7 +56,7 @@ def astray(log: CameraLog, first: View, second: View) -> float:
             a, b = undistort(a, camera.distortion), undistort(b, camera.distortion)
         except DataError:
             return -1.0  # a corner lies where the lens folds back
-    motion = inverse_pose(second.camera_to_world) @ first.camera_to_world
+    motion = rigid_inverse(second.camera_to_world) @ first.camera_to_world
     turned = np.column_stack((a, np.ones(len(a)))) @ motion[:3, :3].T
     turned = turned[:, :2] / turned[:, 2:]
     moved = b - turned
@@ -74,7 +75,7 @@ def _pairs(views: list[View]) -> list[tuple[View, View]]:
 
 
 def _can_tell(first: View, second: View) -> bool:
-    motion = inverse_pose(second.camera_to_world) @ first.camera_to_world
+    motion = rigid_inverse(second.camera_to_world) @ first.camera_to_world
     turned = np.degrees(np.arccos(np.clip(0.5 * (np.trace(motion[:3, :3]) - 1.0), -1.0, 1.0)))
     soon = first.traversal == second.traversal and 0 < second.time_us - first.time_us <= APART_S * 1e6
     return bool(soon and APART_M[0] <= np.linalg.norm(motion[:3, 3]) <= APART_M[1] and turned <= TURNED_DEG)

@@ -9,7 +9,7 @@ from functools import partial
 import numpy as np
 
 from worldengine_envs.reconstruction.camera_log import ActorTrack, CameraLog, View
-from worldengine_envs.reconstruction.pictures import inverse_pose
+from worldengine_envs.rendering.cameras import rigid_inverse
 from worldengine_envs.rendering.scene import BACKGROUND, SKY
 
 RIGID = 1e-3  # how far a rotation may be from orthonormal
@@ -117,7 +117,7 @@ class _Looking:
 
     def __init__(self, views: list[View], log: CameraLog):
         self.times_us = np.array([view.time_us for view in views], np.int64)
-        self.poses = np.stack([inverse_pose(view.camera_to_world) for view in views]) if views else np.zeros((0, 4, 4))
+        self.poses = np.stack([rigid_inverse(view.camera_to_world) for view in views]) if views else np.zeros((0, 4, 4))
         cameras = [log.cameras[view.camera] for view in views]
         self.intrinsics = np.array([camera.intrinsics for camera in cameras], np.float64).reshape(-1, 4)
         self.sizes = np.array([(camera.width, camera.height) for camera in cameras], np.float64).reshape(-1, 2)
@@ -145,7 +145,7 @@ def _without_returns(sweep, actors: list[ActorTrack]):
         row = int(np.abs(actor.time_us - sweep.time_us).argmin())
         near = actor.time_us[0] - SLACK_US <= sweep.time_us <= actor.time_us[-1] + SLACK_US
         if near and actor.traversal == sweep.traversal:
-            boxes.append((inverse_pose(actor.box_to_world[row]) @ sweep.lidar_to_world, 0.5 * actor.size + MARGIN_M))
+            boxes.append((rigid_inverse(actor.box_to_world[row]) @ sweep.lidar_to_world, 0.5 * actor.size + MARGIN_M))
     return replace(sweep, read=partial(_outside, sweep.read, tuple(boxes))) if boxes else sweep
 
 

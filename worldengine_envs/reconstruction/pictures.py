@@ -12,6 +12,7 @@ from PIL import Image, UnidentifiedImageError
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import Camera, CameraLog
 from worldengine_envs.reconstruction.opencv import opencv
+from worldengine_envs.rendering.cameras import rigid_inverse
 from worldengine_envs.rendering.lenses import distort, fold_radius
 
 MAX_BYTES = 512 * 2**20
@@ -96,7 +97,7 @@ class Pictures:
         usable = self._usable_of(view.camera, height, width)
         if view.mask is not None:
             usable = usable & self._unmasked(view.camera, view.mask, height, width)
-        return Picture(rgb, usable, intrinsics, inverse_pose(view.camera_to_world))
+        return Picture(rgb, usable, intrinsics, rigid_inverse(view.camera_to_world))
 
     def _usable_of(self, row: int, height: int, width: int) -> np.ndarray:
         """Returns (height, width) bool what all images of a camera have in common."""
@@ -184,11 +185,3 @@ def _check_size(rgb: np.ndarray, camera: Camera, path: Path) -> None:
     if rgb.shape[:2] != (camera.height, camera.width):
         problem = f"{rgb.shape[1]}x{rgb.shape[0]}, but camera {camera.name} has {camera.width}x{camera.height}"
         raise DataError(problem, file=path, field="image")
-
-
-def inverse_pose(pose: np.ndarray) -> np.ndarray:
-    """Returns the inverse (4, 4) of a rigid motion."""
-    inverse = np.eye(4)
-    inverse[:3, :3] = pose[:3, :3].T
-    inverse[:3, 3] = -pose[:3, :3].T @ pose[:3, 3]
-    return inverse

@@ -20,7 +20,7 @@ from worldengine_envs.reconstruction.camera_log import CameraLog
 from worldengine_envs.reconstruction.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from worldengine_envs.reconstruction.corrections import Corrections
 from worldengine_envs.reconstruction.densification import make_strategy
-from worldengine_envs.reconstruction.found_actors import with_found_actors
+from worldengine_envs.reconstruction.finding.found_actors import with_found_actors
 from worldengine_envs.reconstruction.losses import ImageLoss, inverse_depth, l1_ssim, out_of_box, shapes
 from worldengine_envs.reconstruction.metrics import LEAST_ERROR
 from worldengine_envs.reconstruction.optimiser import GaussianOptimiser

@@ -108,21 +108,6 @@ def pinhole_views(rig: CameraRig) -> tuple[CameraRig, np.ndarray | None]:
     return CameraRig(rig.names, rig.camera_to_ego, matrix, np.zeros_like(rig.distortion), image_size), maps
 
 
-def undistortion_map(rig: CameraRig, camera: int, intrinsics: np.ndarray, image_size: tuple[int, int]) -> np.ndarray:
-    """Returns (H, W, 2) float32 where in the image of a camera each pixel of a pinhole image is found: x, y [px].
-
-    Args:
-        rig: The cameras; the map is for images of the size that the rig says.
-        camera: Which of them.
-        intrinsics: (4,) fx, fy, cx, cy [px] of the pinhole image.
-        image_size: Its height and width [px].
-    """
-    v, u = np.meshgrid(np.arange(image_size[0]) + 0.5, np.arange(image_size[1]) + 0.5, indexing="ij")
-    points = (np.stack([u, v], axis=-1) - intrinsics[2:]) / intrinsics[:2]
-    focal, center = intrinsics_of(rig)[camera, :2], intrinsics_of(rig)[camera, 2:]
-    return (distort(points, rig.distortion[camera]) * focal + center).astype(np.float32)
-
-
 def resample(images: np.ndarray, maps: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Returns (n, H, W, 3) uint8 images taken, bilinearly, from where the maps say; beyond the edge the edge goes on.
 

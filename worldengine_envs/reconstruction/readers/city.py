@@ -23,7 +23,16 @@ import numpy as np
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import ActorTrack, Camera, CameraLog, Sweep, View
-from worldengine_envs.reconstruction.readers.files import MALFORMED, beside, label, matrix, numbers, read_array, read_json, yaw_pose
+from worldengine_envs.reconstruction.readers.files import (
+    beside,
+    label,
+    matrix,
+    numbers,
+    read_array,
+    read_json,
+    telling_malformed,
+    yaw_pose,
+)
 from worldengine_envs.scenario.types import AgentType
 
 FORMAT, VERSION, NAME = "worldengine-camera-log", 1, "log.json"
@@ -43,12 +52,8 @@ def read_city(folder: Path, origin: np.ndarray | None = None) -> tuple[CameraLog
     data = read_json(path)
     if not isinstance(data, dict) or data.get("format") != FORMAT or data.get("version") != VERSION:
         raise DataError(f"is no {FORMAT} of version {VERSION}", file=path, remedy="worldengine camera-log writes one")
-    try:
+    with telling_malformed(path):
         return _log_of(data, path, origin)
-    except DataError:
-        raise
-    except MALFORMED as error:
-        raise DataError(f"malformed: {type(error).__name__} {error}", file=path) from None
 
 
 def _log_of(data: dict, path: Path, origin: np.ndarray | None) -> tuple[CameraLog, np.ndarray]:

@@ -19,7 +19,7 @@ import numpy as np
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import ActorTrack, Camera, CameraLog, Sweep, View
-from worldengine_envs.reconstruction.readers.files import MALFORMED, beside, pose_of, read_array, read_json
+from worldengine_envs.reconstruction.readers.files import beside, pose_of, read_array, read_json, telling_malformed
 from worldengine_envs.reconstruction.readers.kitti import HALF_PIXEL
 from worldengine_envs.scenario.types import AgentType
 
@@ -45,12 +45,8 @@ def read_dgp(source: Path, origin: np.ndarray | None = None) -> tuple[CameraLog,
         scenes = ", ".join(p.name for p in sorted(source.parent.glob("*/") if source.is_file() else source.glob("scene_*/")))
         remedy = f"Give the folder of one scene{': ' + scenes if scenes else ''}"
         raise DataError("holds no scene_*.json of a scene", file=source, remedy=remedy)
-    try:
+    with telling_malformed(path):
         return _log_of(read_json(path), path, origin)
-    except DataError:
-        raise
-    except MALFORMED as error:
-        raise DataError(f"malformed: {type(error).__name__} {error}", file=path) from None
 
 
 def _log_of(scene: dict, path: Path, origin: np.ndarray | None) -> tuple[CameraLog, np.ndarray]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
@@ -40,6 +42,17 @@ def read_text(path: Path) -> str:
         raise DataError("is missing", file=path) from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"cannot be read ({error})", file=path) from None
+
+
+@contextmanager
+def telling_malformed(path: Path) -> Iterator[None]:
+    """Turns what content of other kinds raises into a DataError that names the file; a DataError stays what it is."""
+    try:
+        yield
+    except DataError:
+        raise
+    except MALFORMED as error:
+        raise DataError(f"malformed: {type(error).__name__} {error}", file=path) from None
 
 
 def beside(path: Path, name: str) -> Path:

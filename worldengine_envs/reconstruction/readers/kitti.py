@@ -18,8 +18,8 @@ from PIL import Image, UnidentifiedImageError
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import Camera, CameraLog, View
-from worldengine_envs.reconstruction.pictures import inverse_pose
 from worldengine_envs.reconstruction.readers.files import numbered, numbers, read_poses, read_text
+from worldengine_envs.rendering.cameras import rigid_inverse
 
 LICENCE = "CC BY-NC-SA 3.0"
 CAMERA_HEIGHT_M = 1.65  # of KITTI's cameras above the road
@@ -45,7 +45,7 @@ def read_kitti(folder: Path, origin: np.ndarray | None = None) -> tuple[CameraLo
     if not len(poses):
         raise DataError("holds no poses", file=folder / "poses.txt")
     times_us = _times_us(folder / "times.txt", len(poses))
-    poses = WORLD @ inverse_pose(poses[0]) @ poses
+    poses = WORLD @ rigid_inverse(poses[0]) @ poses
     cameras, views = [], []
     for number, names in enumerate(FOLDERS):
         images = next(((name, found) for name in names if (found := numbered(folder / name))), None)

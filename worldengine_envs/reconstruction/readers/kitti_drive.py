@@ -17,9 +17,9 @@ import numpy as np
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import ActorTrack, CameraLog, Sweep, View
-from worldengine_envs.reconstruction.pictures import inverse_pose
 from worldengine_envs.reconstruction.readers.files import numbered, numbers, pose_of, read_array, read_text, yaw_pose
 from worldengine_envs.reconstruction.readers.kitti import LICENCE, PERIOD_S, camera_of
+from worldengine_envs.rendering.cameras import rigid_inverse
 from worldengine_envs.scenario.types import AgentType
 
 EARTH_RADIUS_M = 6378137.0
@@ -41,7 +41,7 @@ def read_drive(folder: Path, origin: np.ndarray | None = None) -> tuple[CameraLo
     day = folder if (folder / "calib_cam_to_cam.txt").is_file() else folder.resolve().parent
     lenses, velodyne, inertial = (_rows(day / f"calib_{name}.txt") for name in ("cam_to_cam", "velo_to_cam", "imu_to_velo"))
     velodyne_to_cam0 = _motion(velodyne, day / "calib_velo_to_cam.txt")
-    velodyne_to_imu = inverse_pose(_motion(inertial, day / "calib_imu_to_velo.txt"))
+    velodyne_to_imu = rigid_inverse(_motion(inertial, day / "calib_imu_to_velo.txt"))
     path = day / "calib_cam_to_cam.txt"
     rectify = pose_of(_numbers(lenses, "R_rect_00", 9, path).reshape(3, 3), np.zeros(3))
     rectified_to_velodyne = np.linalg.inv(rectify @ velodyne_to_cam0)

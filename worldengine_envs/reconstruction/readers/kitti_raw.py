@@ -17,10 +17,10 @@ import numpy as np
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import CameraLog, Sweep, View
-from worldengine_envs.reconstruction.pictures import inverse_pose
 from worldengine_envs.reconstruction.readers.files import matrix, numbered, pose_of, read_array, read_json, read_poses
 from worldengine_envs.reconstruction.readers.kitti import LICENCE, PERIOD_S, camera_of
 from worldengine_envs.reconstruction.readers.kitti_drive import read_drive
+from worldengine_envs.rendering.cameras import rigid_inverse
 
 CALIBRATION, CAMERA, SCANS, POSES = "calib.json", "image_02", "velodyne", "poses_velo_*.txt"
 VELODYNE_HEIGHT_M = 1.73
@@ -53,7 +53,7 @@ def read_kitti_raw(folder: Path, origin: np.ndarray | None = None) -> tuple[Came
     images, scans = numbered(folder / CAMERA), numbered(folder / SCANS, (".npz",))
     if not images or not len(poses):
         raise DataError(f"no images in {CAMERA}, or no poses", file=folder)
-    poses = pose_of(np.eye(3), np.array([0.0, 0.0, VELODYNE_HEIGHT_M])) @ inverse_pose(poses[0]) @ poses
+    poses = pose_of(np.eye(3), np.array([0.0, 0.0, VELODYNE_HEIGHT_M])) @ rigid_inverse(poses[0]) @ poses
     projection = np.column_stack((intrinsics, intrinsics @ np.array(CAM0_TO_CAM2)))
     camera, camera_to_cam0 = camera_of(CAMERA, projection, images.values())
     camera_to_velodyne = np.linalg.inv(rectify @ to_cam0) @ camera_to_cam0

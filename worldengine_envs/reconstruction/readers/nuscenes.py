@@ -14,7 +14,7 @@ import numpy as np
 
 from worldengine_envs.errors import DataError
 from worldengine_envs.reconstruction.camera_log import ActorTrack, Camera, CameraLog, Sweep, View
-from worldengine_envs.reconstruction.readers.files import MALFORMED, matrix, numbers, read_array, yaw_pose
+from worldengine_envs.reconstruction.readers.files import MALFORMED, matrix, numbers, read_array, telling_malformed, yaw_pose
 from worldengine_envs.reconstruction.readers.kitti import HALF_PIXEL
 from worldengine_envs.scenario.types import AgentType
 
@@ -52,12 +52,8 @@ def read_nuscenes(source: Path, origin: np.ndarray | None = None) -> tuple[Camer
         raise DataError("holds no samples", file=source)
     samples.sort(key=lambda sample: sample[0])
     path = samples[0][1]
-    try:
+    with telling_malformed(path):
         return _log_of(samples, kinds, origin)
-    except DataError:
-        raise
-    except MALFORMED as error:
-        raise DataError(f"malformed: {type(error).__name__} {error}", file=path) from None
 
 
 def _log_of(samples: list, kinds: dict, origin: np.ndarray | None) -> tuple[CameraLog, np.ndarray]:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.spatial import cKDTree
 
-from worldengine_envs.reconstruction.alignment import Drive, align, look_around, small_pictures, standing
 from worldengine_envs.reconstruction.camera_log import ActorTrack, CameraLog
-from worldengine_envs.reconstruction.clusters import LARGEST_M, overlap, rectangle
-from worldengine_envs.reconstruction.rigid_motion import Motion, Prior, Sightings, reprojection, solve
+from worldengine_envs.reconstruction.finding.alignment import Drive, align, look_around, small_pictures, standing
+from worldengine_envs.reconstruction.finding.clusters import LARGEST_M, overlap, rectangle
+from worldengine_envs.reconstruction.finding.rigid_motion import Motion, Prior, Sightings, reprojection, solve
+from worldengine_envs.reconstruction.finding.surfaces import Surface, lay
 from worldengine_envs.reconstruction.split import Split, time_steps
-from worldengine_envs.reconstruction.surfaces import Surface, lay
 from worldengine_envs.scenario.types import AgentType
 
 LONGEST = 400  # time steps of a drive that are laid over each other at once

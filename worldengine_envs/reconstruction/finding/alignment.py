@@ -14,12 +14,13 @@ from scipy.interpolate import CubicSpline
 from scipy.spatial.transform import Rotation, Slerp
 
 from worldengine_envs.reconstruction.camera_log import CameraLog
-from worldengine_envs.reconstruction.clusters import Clusters, find_clusters
-from worldengine_envs.reconstruction.feature_tracks import FeatureTracks, follow_features
-from worldengine_envs.reconstruction.pictures import Pictures, inverse_pose
-from worldengine_envs.reconstruction.rigid_motion import Motion, Prior, reprojection, solve
+from worldengine_envs.reconstruction.finding.clusters import Clusters, find_clusters
+from worldengine_envs.reconstruction.finding.feature_tracks import FeatureTracks, follow_features
+from worldengine_envs.reconstruction.finding.rigid_motion import Motion, Prior, reprojection, solve
+from worldengine_envs.reconstruction.finding.surfaces import Surface, lay
+from worldengine_envs.reconstruction.pictures import Pictures
 from worldengine_envs.reconstruction.split import Split, time_steps
-from worldengine_envs.reconstruction.surfaces import Surface, lay
+from worldengine_envs.rendering.cameras import rigid_inverse
 
 WIDEST_PX = 1280  # images are made so small before features are followed
 FITTING_PX, BETTER = 0.6, 0.7  # poses stay with a median error below that, or where it would not fall below so much of it
@@ -179,7 +180,7 @@ def _corrections(found: Motion, log: CameraLog, drive: Drive, split: Split) -> n
         if trained[0] < k < trained[-1]:
             pose = np.eye(4)
             pose[:3, :3], pose[:3, 3] = turns(drive.times[k]).as_matrix(), path(drive.times[k])
-            made[k] = pose @ inverse_pose(logged[k])
+            made[k] = pose @ rigid_inverse(logged[k])
         else:
             made[k] = made[trained[np.abs(trained - k).argmin()]]
     return made

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 from scipy.spatial import cKDTree
 
-from worldengine_envs.reconstruction.rigid_motion import Motion, Touches
+from worldengine_envs.reconstruction.finding.rigid_motion import Motion, Touches
 
 VOXEL_M = 0.15
 NEIGHBOURS = 12

@@ -8,9 +8,10 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from worldengine_envs.reconstruction.camera_log import CameraLog
+from worldengine_envs.reconstruction.finding.rigid_motion import Sightings
 from worldengine_envs.reconstruction.opencv import opencv
-from worldengine_envs.reconstruction.pictures import Pictures, inverse_pose
-from worldengine_envs.reconstruction.rigid_motion import Sightings
+from worldengine_envs.reconstruction.pictures import Pictures
+from worldengine_envs.rendering.cameras import rigid_inverse
 
 TOGETHER_US = 60_000  # image and sweep at most so far apart are of one time
 REACH_US = 1_100_000  # features are followed so long before and after
@@ -72,7 +73,7 @@ def _joined(found: list, log: CameraLog, pictures: Pictures) -> FeatureTracks:
     empty = whole, np.zeros((0, 3)), whole, whole, places, whole
     columns = [np.concatenate(column) for column in zip(empty, *sights, strict=True)]
     sweep, point = (np.concatenate([whole, *(head[k] for head in heads)]) for k in range(2))
-    poses = np.stack([inverse_pose(view.camera_to_world)[:3] for view in log.views])
+    poses = np.stack([rigid_inverse(view.camera_to_world)[:3] for view in log.views])
     lenses = np.stack([pictures.lens(v)[0] for v in range(len(log.views))])
     return FeatureTracks(sweep, point, columns[0], Sightings(*columns[1:], poses, lenses))
 
@@ -91,7 +92,7 @@ def _corners(log: CameraLog, pictures: Pictures, view: int, sweep, xyz: np.ndarr
     usable = picture.usable.astype(np.uint8)
     corners = cv2.goodFeaturesToTrack(_grey(pictures, view, kept), CORNERS, 0.003, 5, mask=usable)
     nothing = np.zeros((0, 2), np.float32), np.zeros(0), np.zeros(0, np.int64)
-    pose = inverse_pose(log.views[view].camera_to_world) @ sweep.lidar_to_world
+    pose = rigid_inverse(log.views[view].camera_to_world) @ sweep.lidar_to_world
     x, y, z = pose[:3, :3] @ xyz.T + pose[:3, 3:]
     rows = np.flatnonzero(z > 1.0)
     pixel = np.stack([lens[0] * x[rows] / z[rows] + lens[2], lens[1] * y[rows] / z[rows] + lens[3]], axis=1) - 0.5
