@@ -21,15 +21,16 @@ from scipy.spatial import cKDTree
 from worldengine_envs.cli.reconstruct import progress_bar
 from worldengine_envs.hardware import describe
 from worldengine_envs.reconstruction.camera_log import CameraLog
-from worldengine_envs.reconstruction.found_actors import with_found_actors
+from worldengine_envs.reconstruction.finding.found_actors import with_found_actors
 from worldengine_envs.reconstruction.job import QUALITY, reconstruct
 from worldengine_envs.reconstruction.metrics import psnr, ssim
-from worldengine_envs.reconstruction.pictures import Pictures, inverse_pose
+from worldengine_envs.reconstruction.pictures import Pictures
 from worldengine_envs.reconstruction.points.colour import hidden, project
 from worldengine_envs.reconstruction.points.lidar import sweep_points
 from worldengine_envs.reconstruction.readers.registry import read_camera_log
 from worldengine_envs.reconstruction.settings import DensificationSettings, LearningRates, ReconstructionSettings
 from worldengine_envs.reconstruction.split import Split, split
+from worldengine_envs.rendering.cameras import rigid_inverse
 from worldengine_envs.simulation.threads import num_threads
 
 SOURCE = Path(__file__).resolve().parents[1].parent / "shared/data/kitti_rgb_lidar"
@@ -122,7 +123,7 @@ def nearest_scan(log: CameraLog, pictures: Pictures, parts: Split, v: int) -> np
     seen = []
     for sweep in (held, known):
         xyz = sweep_points(sweep, FARTHEST_M)
-        _, row, column, depth = project(xyz, inverse_pose(view.camera_to_world), lens, height, width)
+        _, row, column, depth = project(xyz, rigid_inverse(view.camera_to_world), lens, height, width)
         kept = ~hidden(row, column, depth, height, width)
         seen.append((np.column_stack([row, column])[kept], depth[kept]))
     near = cKDTree(seen[1][0]).query(seen[0][0])[1]
